@@ -1,0 +1,38 @@
+# Everything runs from .venv, which is built from requirements.lock once and
+# again only when the lock or pyproject.toml changes.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint lock clean
+
+demo: .venv/installed
+	$(BIN)/python -m experiments.train \
+	  --config=configs/single_parent.py:chain --workdir=runs/demo
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+.venv/installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or \
+	  sys.exit("Python 3.11 or newer is needed, $(PYTHON) is %d.%d; name \
+	another one: make PYTHON=python3.12" % v[:2])'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Resolves the newest versions for every supported Python; needs uv.
+lock:
+	uv pip compile --universal --python-version 3.11 --extra dev --upgrade \
+	  --no-header --no-annotate --output-file requirements.lock pyproject.toml
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache build dist
+	find . -name __pycache__ -prune -exec rm -rf {} +

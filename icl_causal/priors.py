@@ -1,0 +1,190 @@
+"""Laws over transition kernels.
+
+A kernel for up to K parents is one table of shape (S+1,)*K + (S,): entry
+[s_1, .., s_K] is the law of a token whose parents read s_1, .., s_K, and index
+S stands for an absent parent. Roots, single parents and mixed arities are then
+one code path. The row [S, .., S] is the law of a root.
+
+A prior is a function (key, S, K) -> kernel, for one prompt.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import chex
+import jax
+from jax import numpy as jnp
+
+Prior = Callable[[jax.Array, int, int], jax.Array]
+RootLaw = Literal["stationary", "uniform", "dirichlet"]
+
+
+def dirichlet(alpha, root_law: RootLaw | None = None) -> Prior:
+  """Independent Dirichlet(alpha * 1_S) rows, as in all the paper's experiments.
+
+  Args:
+    alpha: concentration, positive; may be traced.
+    root_law: the law of root tokens. `stationary`: that of the kernel, the
+      paper's mu_pi, for K = 1 only. `uniform`: uniform on the states.
+      `dirichlet`: one more Dirichlet(alpha) row. By default `stationary` for
+      K = 1 and `uniform` for K > 1.
+  """
+  return floored_dirichlet(alpha, 0.0, root_law)
+
+
+def floored_dirichlet(alpha, gamma, root_law: RootLaw | None = None) -> Prior:
+  """Rows (1 - gamma) * Dirichlet(alpha * 1_S) + gamma / S.
+
+  Every entry is at least gamma / S. With gamma > 0 this meets all that the
+  theory assumes of the prior: a lower bound, non-degeneracy, symmetry under
+  relabelling of the states, a constant mean.
+
+  Args:
+    alpha: concentration, positive; may be traced.
+    gamma: weight of the uniform law, from 0 to 1; may be traced.
+    root_law: as for `dirichlet`.
+  """
+  _require(alpha > 0, f"alpha must be positive, got {alpha}")
+  _require((gamma >= 0) & (gamma <= 1), f"gamma is from 0 to 1, got {gamma}")
+
+  def prior(key, S, K):
+    law = root_law or ("stationary" if K == 1 else "uniform")
+    num_rows = (S + 1) ** K - (law != "dirichlet")
+    rows_MxS = dirichlet_rows(key, alpha, num_rows, S)
+    return _table((1 - gamma) * rows_MxS + gamma / S, law, S, K)
+
+  return prior
+
+
+def fixed(kernel, root_law: RootLaw = "stationary") -> Prior:
+  """Always the same kernel.
+
+  Args:
+    kernel: a whole table, (S+1,)*K + (S,); or pi_SxS for a single parent, to
+      which a root law is added.
+    root_law: `stationary` or `uniform`; of use for pi_SxS alone.
+  """
+  kernel = jnp.asarray(kernel)
+  S = kernel.shape[-1]
+  if kernel.shape == (S, S):
+    kernel = _table(kernel, root_law, S, 1)
+  _require(
+    (kernel >= 0).all() & (jnp.abs(kernel.sum(-1) - 1) < 1e-5).all(),
+    "every row of a fixed kernel must be a law: entries >= 0 of sum 1",
+  )
+
+  def prior(key, S, K):
+    del key
+    chex.assert_shape(kernel, (S + 1,) * K + (S,))
+    return kernel
+
+  return prior
+
+
+def dirichlet_rows(key, alpha, num_rows: int, S: int) -> jax.Array:
+  """num_rows x S, each row an exact draw from Dirichlet(alpha * 1_S).
+
+  A small alpha underflows to exact zeros, never to 0/0.
+  """
+  logits = log_gamma_draws(key, alpha, num_rows * S)
+  return jax.nn.softmax(logits.reshape(num_rows, S))
+
+
+def log_gamma_draws(key, alpha, num: int) -> jax.Array:
+  """The logarithms of `num` exact draws from Gamma(alpha, 1).
+
+  Marsaglia and Tsang (2000): a normal is cubed and accepted with probability
+  .95 or more at shape alpha + 1, and an exponential lowers the shape to alpha.
+  Accepted draws are i.i.d., so the first `num` of a few more proposals will
+  do; only where these are too few (odds under 1e-4 at any `num`) all are
+  proposed again. That is several times faster than one rejection loop for each
+  number, which under `vmap` waits for the slowest.
+  """
+  key, boost_key = jax.random.split(key)
+  num_proposals = num + num // 8 + 8
+
+  def propose(carry):
+    round_index, _, _ = carry
+    values, accepted = _gamma_proposals(
+      jax.random.fold_in(key, round_index), alpha + 1, num_proposals
+    )
+    slots = jnp.where(accepted, jnp.cumsum(accepted) - 1, num)
+    log_gamma = jnp.zeros(num).at[slots].set(values, mode="drop")
+    return round_index + 1, log_gamma, accepted.sum() >= num
+
+  start = (0, jnp.zeros(num), jnp.array(False))
+  _, log_gamma, _ = jax.lax.while_loop(lambda c: ~c[2], propose, start)
+  return log_gamma - jax.random.exponential(boost_key, (num,)) / alpha
+
+
+def stationary(pi_SxS: jax.Array) -> jax.Array:
+  """The law mu with mu pi = mu, by state reduction.
+
+  The method of Grassmann, Taksar and Heyman (1985): states are removed from
+  the last to the second and put back. It never subtracts, so that no entry is
+  negative and each is right to rounding, also where the kernel is nearly
+  reducible. Where it is reducible, one of its stationary laws.
+
+  Args:
+    pi_SxS: rows are laws.
+
+  Returns:
+    mu_S.
+  """
+  chex.assert_rank(pi_SxS, 2)
+  chex.assert_is_divisible(pi_SxS.shape[0], pi_SxS.shape[1])
+  removed = []
+  for n in range(pi_SxS.shape[0] - 1, 0, -1):
+    leave, enter = pi_SxS[n, :n], pi_SxS[:n, n]
+    exit_rate = leave.sum()
+    pi_SxS = pi_SxS[:n, :n] + jnp.outer(enter, _ratio(leave, exit_rate))
+    removed.append((exit_rate, enter))
+  mu = jnp.ones((1,), pi_SxS.dtype)
+  for exit_rate, enter in reversed(removed):
+    entry_rate = (mu * enter).sum()
+    total = exit_rate + entry_rate
+    below = jnp.where(total > 0, _ratio(exit_rate, total), 1)
+    mu = jnp.append(mu * below, _ratio(entry_rate, total))
+  return mu
+
+
+def _table(rows_MxS, root_law: RootLaw, S: int, K: int) -> jax.Array:
+  """The table of all rows but the root's, to which the root law is added."""
+  if root_law == "stationary":
+    if K > 1:
+      raise ValueError(
+        f"the stationary root law is defined for single parents, got K = {K}: "
+        "take 'uniform' or 'dirichlet'"
+      )
+    rows_MxS = jnp.concatenate([rows_MxS, stationary(rows_MxS)[None]])
+  elif root_law == "uniform":
+    rows_MxS = jnp.concatenate([rows_MxS, jnp.full((1, S), 1 / S)])
+  elif root_law != "dirichlet":
+    raise ValueError(
+      "root_law must be 'stationary', 'uniform' or 'dirichlet', "
+      f"got {root_law!r}"
+    )
+  return rows_MxS.reshape((S + 1,) * K + (S,))
+
+
+def _gamma_proposals(key, shape, num: int):
+  """Logarithms of proposals for Gamma(shape, 1), and which are accepted."""
+  normal_key, accept_key = jax.random.split(key)
+  x = jax.random.normal(normal_key, (num,))
+  log_u = -jax.random.exponential(accept_key, (num,))
+  d = shape - 1 / 3
+  root = 1 + x / jnp.sqrt(9 * d)
+  log_v = 3 * jnp.log(jnp.maximum(root, 1e-30))
+  accepted = (root > 0) & (log_u < x**2 / 2 + d * (1 - root**3 + log_v))
+  return jnp.log(d) + log_v, accepted
+
+
+def _ratio(numerator, denominator):
+  """Their ratio, and 0 where the denominator is 0."""
+  return numerator / jnp.where(denominator > 0, denominator, 1)
+
+
+def _require(holds, message: str):
+  """Raises unless `holds`; what is traced can't be looked at and passes."""
+  if not isinstance(holds, jax.core.Tracer) and not holds:
+    raise ValueError(message)

@@ -1,0 +1,82 @@
+"""Prompts whose tokens depend on each other along a causal graph (Task 2.4)."""
+
+from typing import NamedTuple
+
+import chex
+import jax
+from jax import numpy as jnp
+
+from icl_causal.graphs import Graph
+from icl_causal.priors import Prior
+
+
+class Prompt(NamedTuple):
+  """One sequence, or a batch of them along a leading axis.
+
+  Attributes:
+    x_T: int32, the tokens s_1, .., s_T.
+    y_S: the law of s_{T+1} given its parents, the soft target.
+    kernel: (S+1,)*K + (S,), the kernel that the sequence was drawn from.
+  """
+
+  x_T: jax.Array
+  y_S: jax.Array
+  kernel: jax.Array
+
+
+def sample_prompt(key, graph: Graph, prior: Prior, S: int) -> Prompt:
+  """Draws a kernel from the prior, and a sequence along the graph from it.
+
+  s_i ~ kernel[s_p(i)_1, .., s_p(i)_K], where an absent parent reads S; a last
+  position without parents is the query, uniform on the states. Both the
+  paper's tasks, of one parent and of several.
+
+  Args:
+    key: a typed key.
+    graph: over T positions.
+    prior: (key, S, K) -> kernel.
+    S: number of states, at least 2.
+  """
+  chex.assert_rank(list(graph), [2, 1])
+  if S < 2:
+    raise ValueError(f"S must be at least 2, got {S}")
+  T, K = graph.parents_TxK.shape
+  kernel_key, token_key = jax.random.split(key)
+  kernel = prior(kernel_key, S, K)
+  chex.assert_shape(kernel, (S + 1,) * K + (S,))
+
+  rows_MxS = kernel.reshape(-1, S)
+  uniform_S = jnp.full((1, S), 1 / S, kernel.dtype)
+  cdf_MxS = jnp.cumsum(jnp.concatenate([rows_MxS, uniform_S]), axis=1)
+  query_row = rows_MxS.shape[0]
+  is_query_T = (jnp.arange(T) == T - 1) & (graph.parents_TxK < 0).all(axis=1)
+  u_T = jax.random.uniform(token_key, (T,))
+
+  def draw(seen_T, position):
+    i, parents_K, is_query, u = position
+    row = jnp.where(is_query, query_row, table_row(seen_T, parents_K, S))
+    token = (cdf_MxS[row] <= u * cdf_MxS[row, -1]).sum(dtype=jnp.int32)
+    return seen_T.at[i].set(token), None
+
+  positions = (jnp.arange(T), graph.parents_TxK, is_query_T, u_T)
+  x_T, _ = jax.lax.scan(draw, jnp.zeros(T, jnp.int32), positions)
+  return Prompt(x_T, rows_MxS[table_row(x_T, graph.target_K, S)], kernel)
+
+
+def sample_batch(
+  key, graph: Graph, prior: Prior, S: int, batch_size: int
+) -> Prompt:
+  """`batch_size` independent prompts on one graph, along a leading axis."""
+  keys_B = jax.random.split(key, batch_size)
+  return jax.vmap(lambda key: sample_prompt(key, graph, prior, S))(keys_B)
+
+
+def table_row(x_T, parents_K, S: int) -> jax.Array:
+  """The row of a kernel of shape (M, S) that the tokens of the parents name.
+
+  The rows of a kernel are numbered as `kernel.reshape(-1, S)` has them; an
+  absent parent reads S.
+  """
+  tokens_K = jnp.where(parents_K < 0, S, x_T[parents_K])
+  weights_K = (S + 1) ** jnp.arange(parents_K.shape[-1])[::-1]
+  return (tokens_K * weights_K).sum()

@@ -1,0 +1,133 @@
+import jax
+import networkx
+import numpy as np
+import pytest
+
+from icl_causal import graphs
+
+
+@pytest.mark.parametrize(
+  ("graph", "edges", "target"),
+  [
+    (graphs.chain(5), [(1, 0), (2, 1), (3, 2)], [4]),
+    (graphs.pairs(5), [(1, 0), (3, 2)], [4]),
+    (graphs.pairs(6), [(1, 0), (3, 2)], [5]),
+    (graphs.chain(2), [], [1]),
+    (graphs.kgram(4, 1), [(1, 0), (2, 1), (3, 2)], [3]),
+    (graphs.kgram(4, 2), [(2, 0), (2, 1), (3, 1), (3, 2)], [2, 3]),
+    (
+      graphs.half_and_previous(5),
+      [(2, 0), (2, 1), (3, 1), (3, 2), (4, 1), (4, 3)],
+      [2, 4],
+    ),
+    (
+      graphs.from_parents([-1, 0, 0, 1, 2, -1]),
+      [(1, 0), (2, 0), (3, 1), (4, 2)],
+      [5],
+    ),
+    (
+      graphs.from_parents([(), 0, (1, 0), -1], [3]),
+      [(1, 0), (2, 0), (2, 1)],
+      [3, -1],
+    ),
+  ],
+)
+def test_constructors(graph, edges, target):
+  assert graphs.edges(graph) == edges
+  assert graph.target_K.tolist() == target
+  T, K = graph.parents_TxK.shape
+  assert K == len(target)
+  adjacency = np.zeros((T, T), bool)
+  for child, parent in edges:
+    adjacency[child, parent] = True
+  np.testing.assert_array_equal(graphs.adjacency(graph), adjacency)
+
+
+def test_from_networkx_and_arrays_agree_with_lists():
+  rows = [(), (), (0, 1), 1, (2, 3)]
+  digraph = networkx.DiGraph()
+  digraph.add_nodes_from(range(5))
+  digraph.add_edges_from([(1, 2), (0, 2), (1, 3), (3, 4), (2, 4)])
+  expected = graphs.from_parents(rows, (3, 4))
+  again = graphs.from_parents(np.asarray(expected.parents_TxK), (4, 3))
+  for graph in (graphs.from_parents(digraph, (3, 4)), again):
+    np.testing.assert_array_equal(graph.parents_TxK, expected.parents_TxK)
+    np.testing.assert_array_equal(graph.target_K, expected.target_K)
+
+
+@pytest.mark.parametrize(
+  ("parents", "target", "message"),
+  [
+    ([-1], None, "a graph needs T >= 2 positions, got 1"),
+    ([], None, "a graph needs T >= 2 positions, got 0"),
+    ([-1, 0, 0, 1, 2], None, "append -1 for the query"),
+    ([-1, 1, -1], None, "position 1: parent 1 is not an earlier position"),
+    ([0, -1], None, "position 0: parent 0 .* none is earlier"),
+    ([-1, -2, -1], None, r"position 1: parent -2 .*\(0 to 0\)"),
+    ([-1, -1, (0, 0), -1], None, r"position 2: parents must differ"),
+    ([-1, 0.5, -1], None, "position 1: parents must be integers"),
+    ([-1, 0, -1], (3,), r"the target: parent 3 .*\(0 to 2\)"),
+    ([-1, 0, -1], (), "the target needs at least one parent"),
+    (networkx.DiGraph([(1, 2)]), None, "nodes of a DiGraph must be 0, .., T-1"),
+  ],
+)
+def test_refused(parents, target, message):
+  with pytest.raises(ValueError, match=message):
+    graphs.from_parents(parents, target)
+
+
+@pytest.mark.parametrize(
+  "refused",
+  [
+    lambda: graphs.kgram(3, 3),
+    lambda: graphs.kgram(3, 0),
+    lambda: graphs.random_tree(jax.random.key(0), 1),
+    lambda: graphs.random_forest(jax.random.key(0), 4, 1.5),
+  ],
+)
+def test_constructors_refuse(refused):
+  with pytest.raises(ValueError, match="got"):
+    refused()
+
+
+def _parent_counts(constructor, T, num=20_000):
+  """Counts (T, T + 1) of each parent of each position; column 0 is none."""
+  keys = jax.random.split(jax.random.key(1), num)
+  parents_NxT = np.asarray(jax.vmap(constructor)(keys).parents_TxK)[..., 0]
+  return np.stack(
+    [np.bincount(column + 1, minlength=T + 1) for column in parents_NxT.T]
+  )
+
+
+def _assert_law(counts, law):
+  num = counts.sum(axis=1, keepdims=True)
+  error = np.sqrt(law * (1 - law) / num)
+  np.testing.assert_array_less(np.abs(counts / num - law), 4 * error + 1e-12)
+
+
+def test_random_tree_law():
+  T = 6
+  law = np.zeros((T, T + 1))
+  for i in range(T - 1):
+    law[i, : i + 1] = 1 / (i + 1)
+  law[T - 1, 0] = 1
+  _assert_law(_parent_counts(lambda key: graphs.random_tree(key, T), T), law)
+
+
+def test_random_forest_law():
+  T, root = 6, 0.3
+  law = np.zeros((T, T + 1))
+  law[[0, T - 1], 0] = 1
+  for i in range(1, T - 1):
+    law[i, 0] = root
+    law[i, 1 : i + 1] = (1 - root) / i
+  counts = _parent_counts(lambda key: graphs.random_forest(key, T, root), T)
+  _assert_law(counts, law)
+
+
+def test_random_graphs_are_determined_by_their_key():
+  first, again, other = (
+    graphs.random_forest(jax.random.key(seed), 40, 0.5) for seed in (0, 0, 1)
+  )
+  np.testing.assert_array_equal(first.parents_TxK, again.parents_TxK)
+  assert (first.parents_TxK != other.parents_TxK).any()

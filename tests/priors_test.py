@@ -1,0 +1,208 @@
+import fractions
+
+import jax
+from jax import numpy as jnp
+import numpy as np
+import pytest
+from scipy import special, stats
+
+from icl_causal import priors
+
+
+def _assert_cdf(samples, cdf, grid):
+  """The largest gap to the cdf is one that a sample has but 1 in 10^6 times.
+
+  By the Dvoretzky-Kiefer-Wolfowitz inequality. The grid stays off the places
+  where single precision piles up mass, such as 1 - 10^-9.
+  """
+  empirical = np.searchsorted(np.sort(samples), grid, side="right")
+  gap = np.abs(empirical / len(samples) - cdf(grid)).max()
+  assert gap < np.sqrt(np.log(2e6) / (2 * len(samples)))
+
+
+def _log_gamma_cdf(x, alpha):
+  """P(log G <= x), by the leading term where exp(x) underflows."""
+  leading = np.exp(alpha * x - special.gammaln(alpha + 1))
+  return np.where(x < -30, leading, special.gammainc(alpha, np.exp(x)))
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.1, 1.0, 10.0])
+def test_log_gamma_law(alpha):
+  draws = priors.log_gamma_draws(jax.random.key(1), alpha, 200_000)
+  grid = np.quantile(draws, np.linspace(0.001, 0.999, 999))
+  _assert_cdf(draws, lambda x: _log_gamma_cdf(x, alpha), grid)
+
+
+def test_log_gamma_law_of_few_draws():
+  keys = jax.random.split(jax.random.key(2), 100_000)
+  draws_Nx1 = jax.vmap(lambda key: priors.log_gamma_draws(key, 0.1, 1))(keys)
+  grid = np.quantile(draws_Nx1, np.linspace(0.001, 0.999, 999))
+  _assert_cdf(draws_Nx1[:, 0], lambda x: _log_gamma_cdf(x, 0.1), grid)
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.1, 1.0, 10.0])
+def test_dirichlet_marginal_and_moments(alpha):
+  S, num = 3, 200_000
+  p_NxS = np.asarray(
+    priors.dirichlet_rows(jax.random.key(3), alpha, num, S), np.float64
+  )
+  assert np.isfinite(p_NxS).all()
+  np.testing.assert_allclose(p_NxS.sum(1), 1, atol=1e-6)
+  for s in range(S):
+    cdf = stats.beta(alpha, (S - 1) * alpha).cdf
+    _assert_cdf(p_NxS[:, s], cdf, np.linspace(0.001, 0.999, 999))
+  for i in range(S):
+    for j in range(S):
+      product = p_NxS[:, i] * p_NxS[:, j]
+      exact = alpha * (alpha + (i == j)) / (S * alpha * (S * alpha + 1))
+      error = product.std() / np.sqrt(num)
+      assert abs(product.mean() - exact) < 4 * error
+
+
+def test_dirichlet_rows_are_independent():
+  keys = jax.random.split(jax.random.key(4), 50_000)
+  kernel = jax.vmap(lambda key: priors.dirichlet(0.5)(key, 2, 2))(keys)
+  rows_NxM = np.asarray(kernel[..., 0]).reshape(len(keys), 9)[:, :8]
+  correlation = np.corrcoef(rows_NxM.T) - np.eye(8)
+  assert np.abs(correlation).max() < 5 / np.sqrt(len(keys))
+
+
+def _exact_stationary(pi):
+  """mu pi = mu by Gaussian elimination on fractions."""
+  S = len(pi)
+  pi = [[fractions.Fraction(float(p)) for p in row] for row in pi]
+  for i, row in enumerate(pi):  # the diagonal takes up the rounding
+    row[i] += 1 - sum(row)
+  system = [[pi[j][i] - (i == j) for j in range(S)] for i in range(S - 1)]
+  system = [[*row, fractions.Fraction(0)] for row in system]
+  system.append([fractions.Fraction(1)] * (S + 1))
+  for i in range(S):
+    pivot = next(r for r in range(i, S) if system[r][i] != 0)
+    system[i], system[pivot] = system[pivot], system[i]
+    system[i] = [x / system[i][i] for x in system[i]]
+    for r in range(S):
+      if r != i:
+        factor = system[r][i]
+        system[r] = [
+          x - factor * y for x, y in zip(system[r], system[i], strict=True)
+        ]
+  return np.array([float(row[-1]) for row in system])
+
+
+@pytest.mark.parametrize("coupling", [1.0, 1e-3, 1e-9, 1e-18, 1e-30])
+@pytest.mark.parametrize("S", [2, 3, 5])
+def test_stationary_of_nearly_reducible_kernels(S, coupling):
+  """Every entry right to rounding, however weakly the states communicate."""
+  random = np.random.default_rng(S)
+  weights = random.gamma(1.0, size=(S, S)) * coupling
+  weights[np.diag_indices(S)] = random.gamma(1.0, size=S)
+  pi = (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+  mu = priors.stationary(jnp.asarray(pi))
+  np.testing.assert_allclose(mu, _exact_stationary(pi), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ("pi", "mu"),
+  [
+    ([[1, 0], [0.5, 0.5]], [1, 0]),
+    ([[0.5, 0.5], [0, 1]], [0, 1]),
+    ([[0, 1], [1, 0]], [0.5, 0.5]),
+    ([[0.5, 0.25, 0.25], [0, 0.5, 0.5], [0, 1, 0]], [0, 2 / 3, 1 / 3]),
+    ([[0.5, 0.5, 0], [0.5, 0.5, 0], [0.2, 0.2, 0.6]], [0.5, 0.5, 0]),
+    ([[0.5, 0.4, 0.1], [0, 1, 0], [0, 0.3, 0.7]], [0, 1, 0]),
+  ],
+)
+def test_stationary_of_reducible_kernels(pi, mu):
+  for order in (np.arange(len(pi)), np.arange(len(pi))[::-1]):
+    permuted = jnp.asarray(np.array(pi, np.float32)[np.ix_(order, order)])
+    np.testing.assert_allclose(
+      priors.stationary(permuted), np.array(mu)[order], atol=1e-6
+    )
+
+
+def test_stationary_of_dirichlet_kernels():
+  """A law that pi leaves alone, at any alpha, zeros and all."""
+  for alpha in (0.01, 0.1, 1.0):
+    keys = jax.random.split(jax.random.key(5), 1000)
+    pi = jax.vmap(lambda k, a=alpha: priors.dirichlet_rows(k, a, 10, 10))(keys)
+    mu = jax.jit(jax.vmap(priors.stationary))(pi)
+    assert (mu >= 0).all()
+    np.testing.assert_allclose(mu.sum(-1), 1, atol=1e-5)
+    np.testing.assert_allclose(jnp.einsum("ns,nst->nt", mu, pi), mu, atol=1e-6)
+
+
+def test_root_laws():
+  key = jax.random.key(6)
+  stationary = priors.dirichlet(0.5)(key, 4, 1)
+  assert stationary.shape == (5, 4)
+  np.testing.assert_allclose(
+    stationary[4], priors.stationary(stationary[:4]), atol=1e-6
+  )
+  for K in (1, 2, 3):
+    uniform = priors.dirichlet(0.5, "uniform")(key, 4, K)
+    assert uniform.shape == (5,) * K + (4,)
+    np.testing.assert_allclose(uniform[(4,) * K], 0.25)
+  np.testing.assert_array_equal(
+    priors.dirichlet(0.5)(key, 4, 2),
+    priors.dirichlet(0.5, "uniform")(key, 4, 2),
+  )
+  keys = jax.random.split(key, 100_000)
+  roots = jax.vmap(lambda k: priors.dirichlet(0.5, "dirichlet")(k, 2, 2))(keys)
+  cdf = stats.beta(0.5, 0.5).cdf
+  _assert_cdf(roots[:, 2, 2, 0], cdf, np.linspace(0.001, 0.999, 999))
+
+
+def test_floored_dirichlet():
+  key = jax.random.key(7)
+  kernel = priors.floored_dirichlet(0.1, 0.2)(key, 5, 1)
+  assert kernel.min() >= 0.2 / 5 - 1e-7
+  np.testing.assert_allclose(kernel.sum(-1), 1, atol=1e-6)
+  np.testing.assert_allclose(
+    kernel[:5], 0.8 * priors.dirichlet(0.1)(key, 5, 1)[:5] + 0.04, atol=1e-6
+  )
+  np.testing.assert_allclose(
+    kernel[5], priors.stationary(kernel[:5]), atol=1e-6
+  )
+
+
+def test_fixed():
+  pi = jnp.array([[0.9, 0.1], [0.3, 0.7]])
+  kernel = priors.fixed(pi)(jax.random.key(0), 2, 1)
+  np.testing.assert_allclose(kernel, [[0.9, 0.1], [0.3, 0.7], [0.75, 0.25]])
+  np.testing.assert_allclose(
+    priors.fixed(pi, "uniform")(jax.random.key(0), 2, 1)[2], [0.5, 0.5]
+  )
+  table = jnp.full((3, 3, 2), 0.5)
+  assert (priors.fixed(table)(jax.random.key(0), 2, 2) == table).all()
+  with pytest.raises(AssertionError):
+    priors.fixed(table)(jax.random.key(0), 2, 1)
+
+
+def test_alpha_may_be_traced():
+  draw = jax.jit(lambda alpha: priors.dirichlet(alpha)(jax.random.key(0), 3, 1))
+  np.testing.assert_allclose(
+    draw(0.3), priors.dirichlet(0.3)(jax.random.key(0), 3, 1), atol=1e-6
+  )
+
+
+@pytest.mark.parametrize(
+  ("refused", "message"),
+  [
+    (lambda: priors.dirichlet(0.0), "alpha must be positive, got 0.0"),
+    (lambda: priors.dirichlet(-1), "alpha must be positive, got -1"),
+    (lambda: priors.dirichlet(float("nan")), "alpha must be positive, got nan"),
+    (lambda: priors.floored_dirichlet(1.0, 1.5), "gamma is from 0 to 1"),
+    (
+      lambda: priors.dirichlet(1.0, "zipf")(jax.random.key(0), 3, 1),
+      "root_law must be",
+    ),
+    (
+      lambda: priors.dirichlet(1.0, "stationary")(jax.random.key(0), 3, 2),
+      "for single parents, got K = 2",
+    ),
+    (lambda: priors.fixed([[0.5, 0.4], [0.5, 0.5]]), "must be a law"),
+  ],
+)
+def test_refused(refused, message):
+  with pytest.raises(ValueError, match=message):
+    refused()

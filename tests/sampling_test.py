@@ -1,0 +1,79 @@
+import enumeration
+import jax
+from jax import numpy as jnp
+import numpy as np
+import pytest
+
+from icl_causal import graphs, priors, sampling
+
+GRAPHS = {
+  "chain": graphs.chain(5),
+  "several roots": graphs.from_parents([-1, -1, 0, -1, -1]),
+  "roots only": graphs.from_parents([-1, -1, -1]),
+  "tree": graphs.from_parents([-1, 0, 0, 1, -1]),
+  "no query": graphs.kgram(4, 1),
+  "two parents": graphs.half_and_previous(5),
+  "mixed arities": graphs.from_parents([-1, 0, (0, 1), -1, (0, 3)], (1, 4)),
+  "three parents": graphs.kgram(5, 3),
+}
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize("S", [2, 3])
+def test_law_is_the_enumerated_one(name, S):
+  graph = GRAPHS[name]
+  T, K = graph.parents_TxK.shape
+  num = 100_000
+  kernel = enumeration.random_kernel(0, S, K)
+  prior = priors.fixed(jnp.asarray(kernel, jnp.float32))
+  batch = jax.jit(sampling.sample_batch, static_argnums=(2, 3, 4))(
+    jax.random.key(1), graph, prior, S, num
+  )
+  codes = np.asarray(batch.x_T) @ S ** np.arange(T)[::-1]
+  seen = np.bincount(codes, minlength=S**T) / num
+  law = np.array([p for _, p in enumeration.sequences(graph, kernel)])
+  assert abs(law.sum() - 1) < 1e-12
+  error = np.sqrt(law * (1 - law) / num)
+  np.testing.assert_array_less(np.abs(seen - law), 4.5 * error + 1e-9)
+  for x_T, y_S in zip(batch.x_T[:50], batch.y_S[:50], strict=True):
+    expected = enumeration.row(kernel, np.asarray(x_T), graph.target_K)
+    np.testing.assert_allclose(y_S, expected, atol=1e-6)
+
+
+def test_impossible_tokens_are_never_drawn():
+  pi = jnp.array([[0, 1, 0], [0, 0, 1], [1, 0, 0]], jnp.float32)
+  x_NxT = sampling.sample_batch(
+    jax.random.key(0), graphs.chain(6), priors.fixed(pi), 3, 4096
+  ).x_T
+  assert ((x_NxT[:, 1:-1] - x_NxT[:, :-2]) % 3 == 1).all()
+  assert set(np.unique(x_NxT[:, -1])) == {0, 1, 2}
+
+
+def test_kernels_differ_between_prompts_and_keys():
+  graph, prior = graphs.chain(8), priors.dirichlet(1.0)
+  one, same, other = (
+    sampling.sample_batch(jax.random.key(seed), graph, prior, 3, 16)
+    for seed in (0, 0, 1)
+  )
+  assert (one.kernel == same.kernel).all()
+  assert (one.x_T == same.x_T).all()
+  assert (one.kernel != other.kernel).any()
+  assert (one.x_T != other.x_T).any()
+  assert len(np.unique(one.kernel[:, 0, 0])) == 16
+
+
+def test_one_program_serves_all_graphs_of_a_size():
+  stacked = jax.tree.map(
+    lambda *rows: jnp.stack(rows), graphs.chain(7), graphs.pairs(7)
+  )
+  prior, key = priors.dirichlet(0.5), jax.random.key(2)
+  both = jax.vmap(lambda g: sampling.sample_prompt(key, g, prior, 4))(stacked)
+  alone = sampling.sample_prompt(key, graphs.pairs(7), prior, 4)
+  np.testing.assert_array_equal(both.x_T[1], alone.x_T)
+
+
+def test_refuses_fewer_than_two_states():
+  with pytest.raises(ValueError, match="S must be at least 2, got 1"):
+    sampling.sample_prompt(
+      jax.random.key(0), graphs.chain(4), priors.dirichlet(1.0), 1
+    )
