@@ -1,0 +1,127 @@
+"""Transformers that read a prompt and predict the law of the next token.
+
+A model maps tokens to `(f_S, out)`: f_S is the predicted law of s_{T+1}, and
+`out` names what led to it: `logits_S`, and for each layer l the map
+`attention_l`, of shape heads x T x T. Of the last layer only the last position
+is read, so its map is that row alone, heads x T. Models are written for one
+prompt; the caller vmaps.
+"""
+
+from flax import linen as nn
+import jax
+from jax import numpy as jnp
+
+# A block of the residual stream is the one-hot input, mixed over positions by
+# a product of attention maps: a matrix Q x T, or None for the identity.
+Mix = jax.Array | None
+
+
+class Disentangled(nn.Module):
+  """The disentangled transformer: the residual stream is concatenated.
+
+  x_i = [e_{s_i} ; e_i], of width d_0 = S + T. A layer with H heads computes
+  h^(l) = [h^(l-1), attn(h^(l-1); A_1), .., attn(h^(l-1); A_H)], where
+  attn(h; A) = softmax(mask(h A h^T)) h, so that d_l = (1 + H) d_{l-1}. The
+  mask is causal and includes the diagonal. f = softmax(W^T h^(L)_T).
+
+  Only the mixes of the blocks are computed: neither the one-hots nor, in the
+  last layer, any position but the last is multiplied out.
+
+  Parameters: `A1` (H_1, d_0, d_0), `A2` (H_2, d_1, d_1), .., `W` (d_L, S).
+
+  Attributes:
+    S: states.
+    T: positions.
+    heads: of each layer.
+    noise: standard deviation of the entries of every A at the start; the
+      paper's single-parent experiments have 0.
+    matching: for two layers, the multiple of the identity that two blocks
+      start from: A2's from the query's token to each token that layer 1
+      copies, and W's from each token that layer 2 copies. It breaks the sign
+      symmetry of the zero start, from which layer 1 may learn to attend to all
+      but the parent. Ours, after the start beta_0 I of Algorithm 1.
+  """
+
+  S: int
+  T: int
+  heads: tuple[int, ...]
+  noise: float = 0.0
+  matching: float = 0.0
+
+  @nn.compact
+  def __call__(self, x_T: jax.Array) -> tuple[jax.Array, dict]:
+    """(f_S, out) for the tokens of one prompt."""
+    if x_T.shape != (self.T,):
+      raise ValueError(f"expected {self.T} tokens, got shape {x_T.shape}")
+    token_TxS = jax.nn.one_hot(x_T, self.S, dtype=jnp.result_type(float))
+    mask_TxT = jnp.where(jnp.tri(self.T, dtype=bool), 0, -jnp.inf)
+    mixes: list[Mix] = [None]
+    out = {}
+    for layer, num_heads in enumerate(self.heads, start=1):
+      width = len(mixes) * (self.S + self.T)
+      shape = (num_heads, width, width)
+      A_HxDxD = self.param(f"A{layer}", self._start_A, shape, layer)
+      queries, mask = mixes, mask_TxT
+      if layer == len(self.heads):
+        queries, mask = [_last(mix, self.T) for mix in mixes], mask[-1]
+      maps = [
+        jax.nn.softmax(_scores(A, queries, mixes, x_T, token_TxS) + mask)
+        for A in A_HxDxD
+      ]
+      copies = [_compose(att, mix) for att in maps for mix in mixes]
+      mixes = [*queries, *copies]
+      out[f"attention_{layer}"] = jnp.stack(maps)
+    h_D = jnp.concatenate([h for mix in mixes for h in (mix @ token_TxS, mix)])
+    W_DxS = self.param("W", self._start_W, (h_D.size, self.S))
+    out["logits_S"] = h_D @ W_DxS
+    return jax.nn.softmax(out["logits_S"]), out
+
+  def _start_A(self, key, shape, layer: int):
+    A_HxDxD = self.noise * jax.random.normal(key, shape)
+    if layer == 1 or not self.matching:
+      return A_HxDxD
+    if len(self.heads) != 2:
+      raise ValueError(
+        f"the matching start is for two layers, got {len(self.heads)}"
+      )
+    blocks = (1 + self.heads[0], self.S + self.T)
+    eye = self.matching * jnp.eye(self.S)[None, :, None, :]
+    A = A_HxDxD.reshape(-1, *blocks, *blocks)
+    return A.at[:, 0, : self.S, 1:, : self.S].add(eye).reshape(shape)
+
+  def _start_W(self, key, shape):
+    del key
+    W_DxS = jnp.zeros(shape)
+    if not self.matching:
+      return W_DxS
+    blocks = (1 + self.heads[1], 1 + self.heads[0], self.S + self.T)
+    eye = self.matching * jnp.eye(self.S)[None]
+    W = W_DxS.reshape(*blocks, self.S)
+    return W.at[1:, 0, : self.S].add(eye).reshape(shape)
+
+
+def _scores(A_DxD, queries: list[Mix], keys: list[Mix], x_T, token_TxS):
+  """h_Q A h_T^T, where the blocks of h_Q and h_T are given as mixes.
+
+  Query mixes are Q x T, or of shape T for a single query, as is the result.
+  """
+  S = token_TxS.shape[1]
+  projected = sum(
+    A[:S][x_T] + A[S:]
+    if mix is None
+    else (mix @ token_TxS) @ A[:S] + mix @ A[S:]
+    for mix, A in zip(queries, jnp.split(A_DxD, len(queries)), strict=True)
+  )
+  scores = []
+  for mix, q in zip(keys, jnp.split(projected, len(keys), -1), strict=True):
+    score = token_TxS @ q[..., :S].T + q[..., S:].T
+    scores.append(score if mix is None else mix @ score)
+  return sum(scores).T
+
+
+def _compose(att: jax.Array, mix: Mix) -> jax.Array:
+  return att if mix is None else att @ mix
+
+
+def _last(mix: Mix, T: int) -> jax.Array:
+  return jnp.eye(T)[-1] if mix is None else mix[-1]
