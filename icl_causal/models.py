@@ -7,6 +7,8 @@ is read, so its map is that row alone, heads x T. Models are written for one
 prompt; the caller vmaps.
 """
 
+from collections.abc import Sequence
+
 from flax import linen as nn
 import jax
 from jax import numpy as jnp
@@ -55,7 +57,7 @@ class Disentangled(nn.Module):
       raise ValueError(f"expected {self.T} tokens, got shape {x_T.shape}")
     token_TxS = jax.nn.one_hot(x_T, self.S, dtype=jnp.result_type(float))
     mask_TxT = jnp.where(jnp.tri(self.T, dtype=bool), 0, -jnp.inf)
-    mixes: list[Mix] = [None]
+    mixes: list = [None]
     out = {}
     for layer, num_heads in enumerate(self.heads, start=1):
       width = len(mixes) * (self.S + self.T)
@@ -100,7 +102,7 @@ class Disentangled(nn.Module):
     return W.at[1:, 0, : self.S].add(eye).reshape(shape)
 
 
-def _scores(A_DxD, queries: list[Mix], keys: list[Mix], x_T, token_TxS):
+def _scores(A_DxD, queries: Sequence[Mix], keys: Sequence[Mix], x_T, token_TxS):
   """h_Q A h_T^T, where the blocks of h_Q and h_T are given as mixes.
 
   Query mixes are Q x T, or of shape T for a single query, as is the result.
@@ -116,7 +118,7 @@ def _scores(A_DxD, queries: list[Mix], keys: list[Mix], x_T, token_TxS):
   for mix, q in zip(keys, jnp.split(projected, len(keys), -1), strict=True):
     score = token_TxS @ q[..., :S].T + q[..., S:].T
     scores.append(score if mix is None else mix @ score)
-  return sum(scores).T
+  return sum(scores[1:], scores[0]).T
 
 
 def _compose(att: jax.Array, mix: Mix) -> jax.Array:

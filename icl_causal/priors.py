@@ -13,6 +13,7 @@ from typing import Literal
 
 import chex
 import jax
+from jax import core
 from jax import numpy as jnp
 
 Prior = Callable[[jax.Array, int, int], jax.Array]
@@ -186,5 +187,5 @@ def _ratio(numerator, denominator):
 
 def _require(holds, message: str):
   """Raises unless `holds`; what is traced can't be looked at and passes."""
-  if not isinstance(holds, jax.core.Tracer) and not holds:
+  if not isinstance(holds, core.Tracer) and not holds:
     raise ValueError(message)

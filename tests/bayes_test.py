@@ -5,7 +5,10 @@ import numpy as np
 import pytest
 from scipy import special
 
-from icl_causal import bayes, graphs, priors, sampling
+from icl_causal import bayes
+from icl_causal import graphs
+from icl_causal import priors
+from icl_causal import sampling
 
 
 def test_edge_posterior_by_hand():

@@ -4,7 +4,8 @@ import jax
 from jax import numpy as jnp
 import numpy as np
 import pytest
-from scipy import special, stats
+from scipy import special
+from scipy import stats
 
 from icl_causal import priors
 

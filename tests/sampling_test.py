@@ -4,7 +4,9 @@ from jax import numpy as jnp
 import numpy as np
 import pytest
 
-from icl_causal import graphs, priors, sampling
+from icl_causal import graphs
+from icl_causal import priors
+from icl_causal import sampling
 
 GRAPHS = {
   "chain": graphs.chain(5),

@@ -1,0 +1,68 @@
+"""One parent for each token: chain, pairs, random, manual (figures 2 and 6).
+
+    python -m experiments.train --config=configs/single_parent.py:VARIANT[,TIER]
+
+VARIANT: chain (default), pairs, random (S = 10, T = 20), manual (S = 3, T = 6).
+"""
+
+from ml_collections import ConfigDict
+
+_VARIANTS = ("chain", "pairs", "random", "manual")
+_TIERS = ("quick", "paper")
+
+
+def get_config(variant_and_tier: str = "chain,quick") -> ConfigDict:
+  """The config of `VARIANT[,TIER]`."""
+  variant, _, tier = variant_and_tier.partition(",")
+  tier = tier or "quick"
+  if variant not in _VARIANTS:
+    raise ValueError(
+      f"variant {variant!r} is not one of {', '.join(_VARIANTS)}"
+    )
+  if tier not in _TIERS:
+    raise ValueError(f"tier {tier!r} must be one of {_TIERS}")
+
+  config = ConfigDict()
+  config.seed = 0
+  config.graph = {
+    "chain": {"name": "chain", "T": 20},
+    "pairs": {"name": "pairs", "T": 20},
+    "random": {"name": "random_tree", "T": 20, "seed": 0},
+    "manual": {"name": "manual", "parents": (-1, 0, 0, 1, 2, -1)},
+  }[variant]
+  config.prior = {
+    "name": "dirichlet",
+    "S": 3 if variant == "manual" else 10,
+    "alpha": 0.1,
+    "root_law": "stationary",
+  }
+  config.model = {
+    "name": "disentangled",
+    "heads": (1, 1),
+    "noise": 0.0,
+    "matching": {"quick": 0.5, "paper": 0.0}[tier],
+  }
+  config.train = {
+    "quick": {
+      "steps": 2048,
+      "batch_size": 512,
+      "eval_every": 128,
+      "optimizer": "adamw",
+      "learning_rate": 0.05,
+      "schedule": "cosine",
+      "weight_decay": 0.0,
+      "epsilon": 0.0,
+    },
+    "paper": {
+      "steps": 2**17,
+      "batch_size": 2**10,
+      "eval_every": 2**10,
+      "optimizer": "sgd",
+      "learning_rate": 1.0,
+      "schedule": "cosine",
+      "weight_decay": 0.0,
+      "epsilon": 0.0,
+    },
+  }[tier]
+  config.eval = {"test_size": 2**16, "batch_size": 2**10, "seed": 0}
+  return config

@@ -1,0 +1,167 @@
+"""Trains one model on one graph; leaves a run directory, figures, a report.
+
+    python -m experiments.train --config=configs/single_parent.py:chain
+
+A finished run is shown again, an unfinished one goes on where it stopped.
+"""
+
+import functools
+import pathlib
+import sys
+import time
+
+from absl import flags
+import jax
+from ml_collections import config_flags
+import numpy as np
+import tqdm
+
+from experiments import build
+from experiments import cli
+from experiments import show
+from icl_causal import metrics
+from icl_causal import recovery
+from icl_causal import runs
+from icl_causal import training
+from icl_causal.graphs import Graph
+
+_CONFIG = config_flags.DEFINE_config_file(
+  "config", help_string="configs/NAME.py:VARIANT[,TIER]", lock_config=True
+)
+_WORKDIR = flags.DEFINE_string(
+  "workdir", None, "Run directory; by default runs/NAME-HASH of the config."
+)
+_OVERWRITE = flags.DEFINE_bool(
+  "overwrite", False, "Delete what the run directory holds, and start anew."
+)
+
+
+def main():
+  """The command."""
+  config = _CONFIG.value
+  if config is None:
+    raise cli.Refused("--config is missing: configs/NAME.py:VARIANT[,TIER]")
+  build.check(config)
+  name = f"{config.graph.name}-{runs.digest(config.to_dict())}"
+  workdir = pathlib.Path(_WORKDIR.value or f"runs/{name}")
+  graph = build.graph(config)
+  if runs.prepare(workdir, config.to_dict(), _OVERWRITE.value):
+    print(f"{workdir} is finished; --overwrite runs it again")
+  else:
+    train(config, graph, workdir)
+  print(show.table(runs.read_result(workdir)))
+  print(f"\n{workdir}/report.html shows the figures")
+
+
+def train(config: build.Config, graph: Graph, workdir: pathlib.Path):
+  """Trains from where the run stands to its end, and writes all of it."""
+  started = time.monotonic()
+  model = build.model(config, graph)
+  optimizer = build.optimizer(config)
+  test = jax.jit(build.sampler(config, graph, config.eval.test_size))(
+    build.key(config.eval.seed, "test")
+  )
+  predictors = jax.jit(metrics.predictor_losses)(
+    test.x_T, test.y_S, graph, config.prior.alpha
+  )
+  take_steps = jax.jit(
+    functools.partial(
+      training.train,
+      num_steps=config.train.eval_every,
+      model=model,
+      optimizer=optimizer,
+      draw=build.sampler(config, graph, config.train.batch_size),
+      epsilon=config.train.epsilon,
+    ),
+    donate_argnums=0,
+  )
+  evaluate = jax.jit(
+    functools.partial(
+      training.evaluate,
+      model=model,
+      batch_size=config.eval.batch_size,
+      epsilon=config.train.epsilon,
+    )
+  )
+
+  def measure(state):
+    found = evaluate(state.params, x_NxT=test.x_T, y_NxS=test.y_S)
+    edges = recovery.compare(
+      found.attention["attention_1"], graph, include_self=True
+    )
+    return found, edges, measures(found.loss_N, edges, predictors)
+
+  def record(state, train_loss):
+    _, edges, row = measure(state)
+    row |= {"step": int(state.step), "train_loss": train_loss}
+    row["wall_seconds"] = time.monotonic() - started
+    runs.append_metrics(workdir, row)
+    bar.set_postfix_str(
+      f"loss {row['loss']:.3f}, edges {edges.recovered}/{edges.edges}"
+    )
+
+  state = training.init(build.key(config.seed, "init"), model, optimizer)
+  saved, messages = runs.load_state(workdir, state)
+  for message in messages:
+    print(f"warning: {message}", file=sys.stderr)
+  state = state if saved is None else saved
+  step = int(state.step)
+  rows = runs.cut_metrics(workdir, step)
+  started -= rows[-1]["wall_seconds"] if rows else 0
+  data_key = build.key(config.seed, "data")
+  with tqdm.tqdm(total=config.train.steps, initial=step, disable=None) as bar:
+    if not rows:
+      record(state, train_loss=None)
+    while step < config.train.steps:
+      state, losses = take_steps(state, data_key)
+      check_finite(losses, step, workdir)
+      step = int(state.step)
+      record(state, train_loss=float(losses.mean()))
+      runs.save_state(workdir, step, state)
+      bar.update(config.train.eval_every)
+
+  found, edges, result = measure(state)
+  for name, loss_N in predictors.items():
+    result[name if name == "entropy" else f"{name}_loss"] = float(loss_N.mean())
+  result["exact_posterior_loss"] = None
+  result["steps"] = step
+  result["wall_seconds"] = time.monotonic() - started
+  show.write(
+    workdir, config, graph, state.params, found.attention, edges, result
+  )
+  runs.write_result(workdir, result)
+
+
+def measures(loss_N, edges: recovery.Recovery, predictors: dict) -> dict:
+  """What every evaluation is summed up in; losses in nats."""
+  loss, error = metrics.mean_and_standard_error(loss_N)
+  excess, excess_error = metrics.mean_and_standard_error(
+    loss_N - predictors["edge_posterior"]
+  )
+  scores = edges.edge_scores
+  return {
+    "loss": loss,
+    "loss_standard_error": error,
+    "excess_loss": excess,
+    "excess_loss_standard_error": excess_error,
+    "edges": edges.edges,
+    "edges_recovered": edges.recovered,
+    "false_parents": edges.false_parents,
+    "parent_attention_mean": float(np.mean(scores)) if scores else None,
+    "parent_attention_min": min(scores, default=None),
+  }
+
+
+def check_finite(losses, step: int, workdir: pathlib.Path):
+  """Raises NonFinite at the first loss that is not a number."""
+  losses = np.asarray(losses)
+  if not np.isfinite(losses).all():
+    bad = int(np.flatnonzero(~np.isfinite(losses))[0])
+    raise cli.NonFinite(
+      f"the loss of step {step + bad + 1} is {losses[bad]}: stopped; "
+      f"{workdir} keeps the state of step {step}"
+    )
+
+
+if __name__ == "__main__":
+  cli.run(main)

@@ -1,0 +1,226 @@
+"""Figures of what a run learned: arrays in, matplotlib Figure out."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle
+from matplotlib.patches import Rectangle
+import numpy as np
+
+Edges = Sequence[tuple[int, int]]
+
+# Told apart by line style as well as by colour (Okabe and Ito's palette).
+_RECOVERED = {"color": "#0072B2", "linestyle": "-", "linewidth": 1.6}
+_MISSED = {"color": "#D55E00", "linestyle": "--", "linewidth": 1.6}
+_FALSE = {"color": "#777777", "linestyle": ":", "linewidth": 1.6}
+_NODE_RADIUS = 0.32
+
+
+class Panel(NamedTuple):
+  """A parameter matrix whose rows and columns fall into named blocks.
+
+  Attributes:
+    title: of the panel.
+    matrix: rows x columns.
+    row_blocks: (name, size) from the top; the sizes add up to the rows.
+    column_blocks: (name, size) from the left, likewise.
+  """
+
+  title: str
+  matrix: np.ndarray
+  row_blocks: Sequence[tuple[str, int]]
+  column_blocks: Sequence[tuple[str, int]]
+
+
+def stream_blocks(S: int, T: int, heads: Sequence[int]) -> list:
+  """(name, size) of each block of the residual stream after these layers.
+
+  Copies are named by the heads that made them: `token 1.2` is the token that
+  head 2 of layer 1 copied, `token 1.2 2.1` what head 1 of layer 2 copied of it.
+  """
+  paths = [""]
+  for layer, num_heads in enumerate(heads, start=1):
+    paths += [
+      f"{path} {layer}.{head}"
+      for head in range(1, num_heads + 1)
+      for path in paths
+    ]
+  return [
+    (kind + p, n) for p in paths for kind, n in (("token", S), ("position", T))
+  ]
+
+
+def loss_curve(
+  steps: Sequence[int], losses: Sequence[float], lines: Mapping[str, float]
+) -> Figure:
+  """Test loss by step, against the losses of fixed predictors, in nats."""
+  figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+  axes = figure.subplots()
+  for level in lines.values():
+    axes.axhline(level, color="#999999", linewidth=0.8, zorder=1)
+  axes.plot(steps, losses, color="#0072B2", marker=".", label="model", zorder=2)
+  low, high = min([*lines.values(), *losses]), max([*lines.values(), *losses])
+  axes.set_ylim(low - 0.06 * (high - low), high + 0.08 * (high - low))
+  _label_levels(axes, lines)
+  axes.set_xlim(0, 1.02 * max(steps))
+  axes.set_xlabel("step")
+  axes.set_ylabel("test loss (nats)")
+  axes.legend(frameon=False)
+  return figure
+
+
+def graph_and_attention(adjacency_TxT, attention_HxTxT) -> Figure:
+  """The adjacency matrix beside the attention of each head of layer 1.
+
+  The edges of the graph are framed in the attention maps.
+  """
+  adjacency_TxT = np.asarray(adjacency_TxT, float)
+  T = len(adjacency_TxT)
+  maps = [np.asarray(a) for a in attention_HxTxT]
+  titles = ["causal graph"] + [
+    "layer-1 attention" + (f", head {i + 1}" if len(maps) > 1 else "")
+    for i in range(len(maps))
+  ]
+  figure = Figure(figsize=(0.6 + 3.7 * len(titles), 3.9), layout="constrained")
+  all_axes = figure.subplots(1, len(titles), squeeze=False)[0]
+  for axes, title, matrix in zip(
+    all_axes, titles, [adjacency_TxT, *maps], strict=True
+  ):
+    image = axes.imshow(matrix, cmap="Blues", vmin=0, vmax=1)
+    axes.set_title(title)
+    axes.set_xlabel(
+      "position attended to, j" if matrix is not adjacency_TxT else "parent, j"
+    )
+    axes.set_ylabel("position, i")
+    ticks = np.arange(0, T, max(1, T // 10))
+    axes.set_xticks(ticks)
+    axes.set_yticks(ticks)
+    for i, j in np.argwhere(adjacency_TxT > 0):
+      axes.add_patch(
+        Rectangle(
+          (j - 0.5, i - 0.5), 1, 1, fill=False, edgecolor="#D55E00", linewidth=1
+        )
+      )
+  figure.colorbar(image, ax=all_axes, shrink=0.8)
+  return figure
+
+
+def parameter_blocks(panels: Sequence[Panel]) -> Figure:
+  """Heat maps of parameter matrices, blue above 0 and red below.
+
+  Each panel has its own scale; blocks of the residual stream are ruled off and
+  named (as in the paper's figures 2 and 6).
+  """
+  figure = Figure(figsize=(5.2 * len(panels), 5.4), layout="constrained")
+  for axes, panel in zip(
+    figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
+  ):
+    limit = max(float(np.abs(panel.matrix).max()), 1e-12)
+    image = axes.imshow(
+      panel.matrix,
+      cmap="RdBu",
+      vmin=-limit,
+      vmax=limit,
+      aspect="auto",
+      interpolation="nearest",
+    )
+    axes.set_title(panel.title)
+    _rule_blocks(axes, panel.row_blocks, panel.column_blocks)
+    figure.colorbar(image, ax=axes, shrink=0.7, location="bottom")
+  return figure
+
+
+def graph_drawing(
+  T: int, recovered: Edges, missed: Edges, false: Edges
+) -> Figure:
+  """The positions on a line, with an arc from each parent to its child.
+
+  Args:
+    T: number of positions.
+    recovered: edges (child, parent) that the model found.
+    missed: edges that it did not.
+    false: roots, each with the position that it attends to all the same; drawn
+      below the line.
+  """
+  above = max([_arc_height(e) for e in [*recovered, *missed]], default=0)
+  below = max([_arc_height(e) for e in false], default=0)
+  low, high = -below - 0.5, above + 0.5
+  figure = Figure(
+    figsize=(0.4 * T + 0.4, 0.4 * (high - low) + 0.5), layout="constrained"
+  )
+  axes = figure.subplots()
+  for edges, style, side, name in (
+    (recovered, _RECOVERED, 1, "recovered"),
+    (missed, _MISSED, 1, "missed"),
+    (false, _FALSE, -1, "false"),
+  ):
+    for edge in edges:
+      _draw_arc(axes, edge, side, style)
+    axes.plot([], [], label=f"{name}: {len(edges)}", **style)
+  for i in range(T):
+    axes.add_patch(Circle((i, 0), _NODE_RADIUS, fill=False))
+    axes.text(i, 0, str(i), ha="center", va="center", fontsize=7)
+  axes.set_xlim(-0.6, T - 0.4)
+  axes.set_ylim(low, high)
+  axes.set_aspect("equal")
+  axes.set_axis_off()
+  figure.legend(loc="outside lower center", ncols=3, frameon=False)
+  return figure
+
+
+def _arc_height(edge: tuple[int, int]) -> float:
+  child, parent = edge
+  return 0.5 * (child - parent) ** 0.75 + _NODE_RADIUS
+
+
+def _draw_arc(axes: Axes, edge: tuple[int, int], side: int, style: Mapping):
+  """Half an ellipse over the line (side 1) or under it, with an arrowhead."""
+  child, parent = edge
+  angle = np.linspace(0, np.pi, 100)
+  x = (parent + child) / 2 - (child - parent) / 2 * np.cos(angle)
+  y = side * _arc_height(edge) * np.sin(angle)
+  outside = np.abs(y) > _NODE_RADIUS
+  x, y = x[outside], y[outside]
+  axes.plot(x[:-3], y[:-3], **style)
+  head = {"arrowstyle": "-|>", "color": style["color"], "shrinkA": 0}
+  axes.annotate(
+    "",
+    xy=(x[-1], y[-1]),
+    xytext=(x[-4], y[-4]),
+    arrowprops={**head, "shrinkB": 0},
+  )
+
+
+def _label_levels(axes: Axes, lines: Mapping[str, float]):
+  """Names of horizontal lines, right of the axes, kept from overlapping."""
+  low, high = axes.get_ylim()
+  lowest_free = -np.inf
+  for name, level in sorted(lines.items(), key=lambda item: item[1]):
+    height = max((level - low) / (high - low), lowest_free)
+    lowest_free = height + 0.055
+    axes.annotate(
+      f"{name} {level:.3f}",
+      xy=(1, level),
+      xycoords=("axes fraction", "data"),
+      xytext=(1.04, height),
+      textcoords="axes fraction",
+      va="center",
+      fontsize=8,
+      arrowprops={"arrowstyle": "-", "color": "#999999", "linewidth": 0.6},
+    )
+
+
+def _rule_blocks(axes: Axes, row_blocks, column_blocks):
+  for blocks, axis, rule in (
+    (row_blocks, axes.yaxis, axes.axhline),
+    (column_blocks, axes.xaxis, axes.axvline),
+  ):
+    ends = np.cumsum([size for _, size in blocks])
+    starts = ends - [size for _, size in blocks]
+    for end in ends[:-1]:
+      rule(end - 0.5, color="black", linewidth=0.5)
+    axis.set_ticks((starts + ends - 1) / 2, [name for name, _ in blocks])
+    axis.set_tick_params(length=0, labelsize=8)
+  axes.tick_params(axis="x", rotation=90 if len(column_blocks) > 2 else 0)

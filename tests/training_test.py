@@ -1,0 +1,114 @@
+import functools
+
+import jax
+from jax import numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from experiments import textbook
+from icl_causal import graphs
+from icl_causal import metrics
+from icl_causal import models
+from icl_causal import priors
+from icl_causal import recovery
+from icl_causal import sampling
+from icl_causal import training
+
+S, T = 3, 6
+GRAPH = graphs.chain(T)
+MODEL = models.Disentangled(S, T, (1, 1), matching=0.5)
+ADAM = optax.adam(0.03)
+
+
+def _draw(key, batch_size=64):
+  return sampling.sample_batch(key, GRAPH, priors.dirichlet(0.1), S, batch_size)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _train(state, key, num_steps, optimizer=ADAM):
+  return training.train(state, key, num_steps, MODEL, optimizer, _draw)
+
+
+def _equal(one, other):
+  return all(
+    (a == b).all()
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+  )
+
+
+def test_one_step_is_the_textbook_one():
+  """Plain gradient descent on the mean cross-entropy of the drawn batch."""
+  key, rate = jax.random.key(1), 0.5
+  optimizer = optax.sgd(rate)
+  state = training.init(jax.random.key(0), MODEL, optimizer)
+  after, losses = _train(state, key, 1, optimizer)
+  batch = _draw(jax.random.fold_in(key, 0))
+
+  def mean_loss(params):
+    f_BxS = jnp.stack(
+      [textbook.disentangled(params, x_T, S)[0] for x_T in batch.x_T]
+    )
+    return -(batch.y_S * jnp.log(f_BxS)).sum(1).mean()
+
+  loss, gradient = jax.value_and_grad(mean_loss)(state.params)
+  np.testing.assert_allclose(losses, [loss], rtol=1e-5)
+  for name, param in state.params.items():
+    np.testing.assert_allclose(
+      after.params[name], param - rate * gradient[name], atol=1e-6
+    )
+  assert after.step == 1
+
+
+def test_a_run_in_pieces_is_the_run_in_one_piece():
+  start = training.init(jax.random.key(0), MODEL, ADAM)
+  whole, losses = _train(start, jax.random.key(1), 6)
+  half, first = _train(start, jax.random.key(1), 3)
+  pieces, second = _train(half, jax.random.key(1), 3)
+  assert _equal(whole, pieces)
+  assert _equal(losses, jnp.concatenate([first, second]))
+
+
+def test_same_key_same_run_other_key_other_run():
+  start = training.init(jax.random.key(0), MODEL, ADAM)
+  one, again, other = (
+    _train(start, jax.random.key(seed), 3)[0] for seed in (1, 1, 2)
+  )
+  assert _equal(one, again)
+  assert not _equal(one, other)
+
+
+def test_each_step_draws_fresh_data():
+  frozen = optax.sgd(0.0)
+  start = training.init(jax.random.key(0), MODEL, frozen)
+  _, losses = _train(start, jax.random.key(1), 4, frozen)
+  assert len(np.unique(losses)) == 4
+
+
+def test_evaluation_is_over_the_whole_test_set():
+  params = training.init(jax.random.key(0), MODEL, ADAM).params
+  test = _draw(jax.random.key(2), 48)
+  found = training.evaluate(params, MODEL, test.x_T, test.y_S, batch_size=16)
+  maps = []
+  for x_T, y_S, loss in zip(test.x_T, test.y_S, found.loss_N, strict=True):
+    f_S, out = MODEL.apply({"params": params}, x_T)
+    np.testing.assert_allclose(loss, metrics.loss(f_S, y_S), rtol=1e-5)
+    maps.append(out["attention_1"])
+  assert set(found.attention) == {"attention_1", "attention_2"}
+  np.testing.assert_allclose(
+    found.attention["attention_1"], np.mean(maps, axis=0), atol=1e-6
+  )
+  with pytest.raises(ValueError, match="48 test prompts do not divide"):
+    training.evaluate(params, MODEL, test.x_T, test.y_S, batch_size=32)
+
+
+def test_training_recovers_a_small_graph():
+  state = training.init(jax.random.key(0), MODEL, ADAM)
+  state, losses = _train(state, jax.random.key(1), 512)
+  test = _draw(jax.random.key(2), 1024)
+  found = training.evaluate(state.params, MODEL, test.x_T, test.y_S, 1024)
+  assert losses[-64:].mean() < losses[:64].mean() - 0.1
+  edges = recovery.compare(
+    found.attention["attention_1"], GRAPH, include_self=True
+  )
+  assert edges.recovered == edges.edges == 4
