@@ -9,6 +9,11 @@ demo: .venv/installed
 	$(BIN)/python -m experiments.train \
 	  --config=configs/single_parent.py:chain --workdir=runs/demo
 
+# What the README shows of the demo.
+docs/demo/result.json: runs/demo/result.json
+	mkdir -p docs/demo
+	cp runs/demo/result.json runs/demo/figures/attention.png docs/demo
+
 test: .venv/installed
 	$(BIN)/python -m pytest
 

@@ -7,20 +7,18 @@ VARIANT: chain (default), pairs, random (S = 10, T = 20), manual (S = 3, T = 6).
 
 from ml_collections import ConfigDict
 
-_VARIANTS = ("chain", "pairs", "random", "manual")
-_TIERS = ("quick", "paper")
+VARIANTS = ("chain", "pairs", "random", "manual")
+TIERS = ("quick", "paper")
 
 
 def get_config(variant_and_tier: str = "chain,quick") -> ConfigDict:
   """The config of `VARIANT[,TIER]`."""
   variant, _, tier = variant_and_tier.partition(",")
   tier = tier or "quick"
-  if variant not in _VARIANTS:
-    raise ValueError(
-      f"variant {variant!r} is not one of {', '.join(_VARIANTS)}"
-    )
-  if tier not in _TIERS:
-    raise ValueError(f"tier {tier!r} must be one of {_TIERS}")
+  if variant not in VARIANTS:
+    raise ValueError(f"variant {variant!r} must be one of {VARIANTS}")
+  if tier not in TIERS:
+    raise ValueError(f"tier {tier!r} must be one of {TIERS}")
 
   config = ConfigDict()
   config.seed = 0

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import AxisType
+from jax.sharding import Mesh
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec
 import optax
@@ -179,13 +180,20 @@ def optimizer(config: Config) -> optax.GradientTransformation:
 def sampler(config: Config, graph: Graph, batch_size: int):
   """A function of a key that draws a batch, split over all devices."""
   prior = _PRIORS[config.prior.name](config.prior)
-  mesh = jax.make_mesh(
-    (jax.device_count(),), ("batch",), axis_types=(AxisType.Auto,)
-  )
-  sharding = NamedSharding(mesh, PartitionSpec("batch"))
+  split = NamedSharding(_mesh(), PartitionSpec("batch"))
 
   def draw(key: jax.Array) -> Prompt:
     batch = sampling.sample_batch(key, graph, prior, config.prior.S, batch_size)
-    return jax.lax.with_sharding_constraint(batch, sharding)
+    return jax.lax.with_sharding_constraint(batch, split)
 
   return draw
+
+
+def replicate(tree):
+  """The arrays of a tree on every device."""
+  return jax.device_put(tree, NamedSharding(_mesh(), PartitionSpec()))
+
+
+def _mesh() -> Mesh:
+  devices = (jax.device_count(),)
+  return jax.make_mesh(devices, ("batch",), axis_types=(AxisType.Auto,))

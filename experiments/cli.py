@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import app
 from absl import flags
@@ -44,15 +44,28 @@ def run(main: Callable[[], None]):
   app.run(guarded, flags_parser=_parse)
 
 
+def config(flag: flags.FlagHolder) -> Any:
+  """The ConfigDict of a config-file flag."""
+  if flag.value is None:
+    raise Refused("--config is missing: configs/NAME.py:VARIANT[,TIER]")
+  try:
+    flag.value.to_dict()  # a file that can't be read is told of only now
+  except OSError as error:
+    raise Refused(f"--config: {error}") from error
+  return flag.value
+
+
 def _parse(argv: Sequence[str]) -> list[str]:
   try:
     return flags.FLAGS(argv)
-  # A config file may raise anything; ml_collections raises AttributeError for
-  # a key that the config does not have.
-  except (flags.Error, AttributeError, OSError, TypeError, ValueError) as error:
-    _stop(error, 2)
+  except AttributeError as error:  # what ml_collections raises for a KeyError
+    cause = error.args[0]
+    name = cause.args[0] if isinstance(cause, KeyError) else cause
+    _stop(f"--config has no such field: {name}", 2)
+  except Exception as error:  # a config file may raise anything
+    _stop(str(error).strip().splitlines()[-1], 2)
 
 
-def _stop(error: Exception, code: int) -> NoReturn:
-  print("error:", " ".join(str(error).split()), file=sys.stderr)
+def _stop(message: Any, code: int) -> NoReturn:
+  print("error:", " ".join(str(message).split()), file=sys.stderr)
   sys.exit(code)

@@ -38,9 +38,7 @@ _OVERWRITE = flags.DEFINE_bool(
 
 def main():
   """The command."""
-  config = _CONFIG.value
-  if config is None:
-    raise cli.Refused("--config is missing: configs/NAME.py:VARIANT[,TIER]")
+  config = cli.config(_CONFIG)
   build.check(config)
   name = f"{config.graph.name}-{runs.digest(config.to_dict())}"
   workdir = pathlib.Path(_WORKDIR.value or f"runs/{name}")
@@ -100,11 +98,12 @@ def train(config: build.Config, graph: Graph, workdir: pathlib.Path):
       f"loss {row['loss']:.3f}, edges {edges.recovered}/{edges.edges}"
     )
 
-  state = training.init(build.key(config.seed, "init"), model, optimizer)
+  start = functools.partial(training.init, model=model, optimizer=optimizer)
+  state = build.replicate(jax.jit(start)(build.key(config.seed, "init")))
   saved, messages = runs.load_state(workdir, state)
   for message in messages:
     print(f"warning: {message}", file=sys.stderr)
-  state = state if saved is None else saved
+  state = state if saved is None else build.replicate(saved)
   step = int(state.step)
   rows = runs.cut_metrics(workdir, step)
   started -= rows[-1]["wall_seconds"] if rows else 0

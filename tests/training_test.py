@@ -43,15 +43,15 @@ def test_one_step_is_the_textbook_one():
   optimizer = optax.sgd(rate)
   state = training.init(jax.random.key(0), MODEL, optimizer)
   after, losses = _train(state, key, 1, optimizer)
-  batch = _draw(jax.random.fold_in(key, 0))
+  batch = jax.jit(_draw)(jax.random.fold_in(key, 0))
 
   def mean_loss(params):
-    f_BxS = jnp.stack(
-      [textbook.disentangled(params, x_T, S)[0] for x_T in batch.x_T]
+    f_BxS = jax.vmap(lambda x_T: textbook.disentangled(params, x_T, S)[0])(
+      batch.x_T
     )
     return -(batch.y_S * jnp.log(f_BxS)).sum(1).mean()
 
-  loss, gradient = jax.value_and_grad(mean_loss)(state.params)
+  loss, gradient = jax.jit(jax.value_and_grad(mean_loss))(state.params)
   np.testing.assert_allclose(losses, [loss], rtol=1e-5)
   for name, param in state.params.items():
     np.testing.assert_allclose(
@@ -87,17 +87,18 @@ def test_each_step_draws_fresh_data():
 
 def test_evaluation_is_over_the_whole_test_set():
   params = training.init(jax.random.key(0), MODEL, ADAM).params
-  test = _draw(jax.random.key(2), 48)
-  found = training.evaluate(params, MODEL, test.x_T, test.y_S, batch_size=16)
-  maps = []
-  for x_T, y_S, loss in zip(test.x_T, test.y_S, found.loss_N, strict=True):
-    f_S, out = MODEL.apply({"params": params}, x_T)
-    np.testing.assert_allclose(loss, metrics.loss(f_S, y_S), rtol=1e-5)
-    maps.append(out["attention_1"])
-  assert set(found.attention) == {"attention_1", "attention_2"}
-  np.testing.assert_allclose(
-    found.attention["attention_1"], np.mean(maps, axis=0), atol=1e-6
+  test = jax.jit(_draw, static_argnums=1)(jax.random.key(2), 48)
+  found = jax.jit(training.evaluate, static_argnums=(1, 4))(
+    params, MODEL, test.x_T, test.y_S, 16
   )
+  f_NxS, out = jax.vmap(lambda x_T: MODEL.apply({"params": params}, x_T))(
+    test.x_T
+  )
+  loss_N = jax.vmap(metrics.loss)(f_NxS, test.y_S)
+  np.testing.assert_allclose(found.loss_N, loss_N, rtol=1e-5)
+  assert set(found.attention) == {"attention_1", "attention_2"}
+  for name, att in found.attention.items():
+    np.testing.assert_allclose(att, out[name].mean(axis=0), atol=1e-6)
   with pytest.raises(ValueError, match="48 test prompts do not divide"):
     training.evaluate(params, MODEL, test.x_T, test.y_S, batch_size=32)
 
@@ -105,8 +106,10 @@ def test_evaluation_is_over_the_whole_test_set():
 def test_training_recovers_a_small_graph():
   state = training.init(jax.random.key(0), MODEL, ADAM)
   state, losses = _train(state, jax.random.key(1), 512)
-  test = _draw(jax.random.key(2), 1024)
-  found = training.evaluate(state.params, MODEL, test.x_T, test.y_S, 1024)
+  test = jax.jit(_draw, static_argnums=1)(jax.random.key(2), 1024)
+  found = jax.jit(training.evaluate, static_argnums=(1, 4))(
+    state.params, MODEL, test.x_T, test.y_S, 1024
+  )
   assert losses[-64:].mean() < losses[:64].mean() - 0.1
   edges = recovery.compare(
     found.attention["attention_1"], GRAPH, include_self=True

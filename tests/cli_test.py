@@ -1,0 +1,168 @@
+"""The commands as a user runs them: subprocesses, exit codes, messages."""
+
+from concurrent import futures
+import contextlib
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+CHAIN = "--config=configs/single_parent.py:chain"
+MANUAL = "--config=configs/single_parent.py:manual"
+TINY = (
+  "--config.train.steps=4",
+  "--config.train.eval_every=2",
+  "--config.train.batch_size=16",
+  "--config.eval.test_size=64",
+  "--config.eval.batch_size=32",
+)
+
+
+def _run(module, *arguments, **environment):
+  return subprocess.run(
+    [sys.executable, "-m", f"experiments.{module}", *arguments],
+    cwd=ROOT,
+    env={**os.environ, **environment},
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+
+
+REFUSED = {
+  "no config": ([], "--config is missing"),
+  "unknown flag": ([CHAIN, "--worksdir=x"], "Unknown command line flag"),
+  "stray argument": ([CHAIN, "chain"], "unknown argument 'chain'"),
+  "no such file": (["--config=configs/none.py"], "No such file"),
+  "no such variant": ([CHAIN + "s"], "variant 'chains' must be one of"),
+  "no such tier": ([CHAIN + ",fast"], "tier 'fast' must be one of"),
+  "unknown key": ([CHAIN, "--config.train.stepz=3"], "stepz"),
+  "wrong type": (
+    [CHAIN, "--config.train.steps=many"],
+    "config.train.steps=many",
+  ),
+  "alpha": ([CHAIN, "--config.prior.alpha=0"], "prior.alpha = 0.0: must be a"),
+  "alpha is nan": ([CHAIN, "--config.prior.alpha=nan"], "prior.alpha = nan"),
+  "S": ([CHAIN, "--config.prior.S=1"], "prior.S = 1: must be an integer of at"),
+  "T": ([CHAIN, "--config.graph.T=1"], "graph.T = 1: must be an integer of at"),
+  "parent": (
+    [MANUAL, "--config.graph.parents=(-1,1,-1)"],
+    "graph: position 1: parent 1 is not an earlier position (0 to 0)",
+  ),
+  "heads": (
+    [CHAIN, "--config.model.heads=(1,0)"],
+    "model.heads = (1, 0): must",
+  ),
+  "layers": (
+    [CHAIN, "--config.model.heads=(1,)"],
+    "model.matching = 0.5: must",
+  ),
+  "optimizer": ([CHAIN, "--config.train.optimizer=lion"], "one of sgd, adamw"),
+  "steps": (
+    [CHAIN, "--config.train.steps=100"],
+    "train.steps = 100: must be a multiple of train.eval_every = 128",
+  ),
+  "workdir is a file": ([CHAIN, "--workdir=README.md"], "is not a directory"),
+  "foreign workdir": ([CHAIN, "--workdir=tests"], "is not empty and not a run"),
+}
+
+
+@pytest.fixture(scope="module")
+def refusals():
+  """Every refused command line, run two at a time."""
+  with futures.ThreadPoolExecutor(2) as pool:
+    jobs = {n: pool.submit(_run, "train", *a) for n, (a, _) in REFUSED.items()}
+    return {name: job.result() for name, job in jobs.items()}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_in_one_line(refusals, name):
+  done = refusals[name]
+  assert done.stderr.startswith("error: ")
+  assert REFUSED[name][1] in done.stderr
+  assert done.stderr.count("\n") == 1, done.stderr
+  assert done.stdout == ""
+  assert done.returncode == 2
+
+
+def test_batch_must_divide_over_devices():
+  done = _run(
+    "train",
+    CHAIN,
+    "--config.train.batch_size=500",
+    XLA_FLAGS="--xla_force_host_platform_device_count=8",
+  )
+  expected = "train.batch_size = 500: must be a multiple of the 8 devices"
+  assert expected in done.stderr
+  assert done.returncode == 2
+
+
+def test_loss_that_is_not_finite_stops_the_run(tmp_path):
+  workdir = f"--workdir={tmp_path / 'run'}"
+  done = _run(
+    "train", MANUAL, *TINY, workdir, "--config.train.learning_rate=1e38"
+  )
+  assert done.stderr.startswith("error: the loss of step ")
+  assert "keeps the state of step" in done.stderr
+  assert done.stderr.count("\n") == 1, done.stderr
+  assert done.returncode == 3
+  assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_train_writes_a_run_and_shows_it_again(tmp_path):
+  workdir = tmp_path / "run"
+  first = _run("train", MANUAL, *TINY, f"--workdir={workdir}")
+  assert first.returncode == 0, first.stderr
+  assert first.stderr == ""  # quiet, for it is no terminal
+  assert "edges recovered" in first.stdout
+  assert {path.name for path in workdir.iterdir()} == {
+    "config.json",
+    "environment.json",
+    "metrics.jsonl",
+    "checkpoints",
+    "result.json",
+    "figures",
+    "report.html",
+  }
+  again = _run("train", MANUAL, *TINY, f"--workdir={workdir}")
+  assert again.stdout.splitlines()[0].endswith("--overwrite runs it again")
+  assert again.stdout.splitlines()[1:] == first.stdout.splitlines()
+  other = _run(
+    "train", MANUAL, *TINY, f"--workdir={workdir}", "--config.seed=1"
+  )
+  assert "holds another run (seed is 0 there and 1 here)" in other.stderr
+  assert other.returncode == 2
+
+
+def test_a_progress_bar_on_a_terminal(tmp_path):
+  command = [sys.executable, "-m", "experiments.train", MANUAL, *TINY]
+  command.append(f"--workdir={tmp_path / 'run'}")
+  leader, follower = os.openpty()
+  process = subprocess.Popen(
+    command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=follower
+  )
+  os.close(follower)
+  shown = ""
+  with contextlib.suppress(OSError), open(leader, "rb", buffering=0) as screen:
+    while part := screen.read(1 << 12):  # an error at the end, on Linux
+      shown += part.decode(errors="replace")
+  assert process.wait(timeout=300) == 0
+  assert "4/4" in shown
+  assert "edges " in shown
+  assert "loss " in shown
+
+
+def test_benchmark_prints_ratios():
+  done = _run("benchmark", "--batch_size=64", "--repeats=3")
+  assert done.returncode == 0, done.stderr
+  rows = {
+    line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()
+  }
+  for name in ("sampling", "gradient"):
+    slow, fast, ratio = map(float, rows[name])
+    assert slow > 0
+    assert fast > 0
+    assert ratio > 2

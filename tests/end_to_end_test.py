@@ -1,0 +1,152 @@
+"""Whole runs: what they leave, resuming, seeds, and the README's example."""
+
+import pathlib
+import re
+import shutil
+import textwrap
+
+import jax
+import numpy as np
+import pytest
+
+from configs import single_parent
+from experiments import build
+from experiments import show
+from experiments import train
+from icl_causal import runs
+from icl_causal import training
+
+ROOT = pathlib.Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+TIMES = {"wall_seconds"}
+
+
+def _config(**train_fields):
+  config = single_parent.get_config("manual")
+  config.train.steps, config.train.eval_every = 512, 128
+  config.train.batch_size = 256
+  config.eval.test_size, config.eval.batch_size = 2048, 1024
+  config.train.update(train_fields)
+  build.check(config)
+  return config
+
+
+def _train(config, workdir):
+  runs.prepare(workdir, config.to_dict(), overwrite=False)
+  train.train(config, build.graph(config), workdir)
+  return _without_times(runs.read_result(workdir)), _rows(workdir)
+
+
+def _without_times(row):
+  return {name: value for name, value in row.items() if name not in TIMES}
+
+
+def _rows(workdir):
+  return [_without_times(row) for row in runs.read_metrics(workdir)]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp("runs") / "manual"
+  result, rows = _train(_config(), workdir)
+  return workdir, result, rows
+
+
+def test_the_graph_is_recovered(finished):
+  workdir, result, rows = finished
+  assert result["edges"] == result["edges_recovered"] == 4
+  assert result["false_parents"] == 0
+  assert result["steps"] == 512
+  assert result["parent_attention_min"] > 0.5
+  assert rows[0]["step"] == 0
+  assert [row["step"] for row in rows] == [0, 128, 256, 384, 512]
+  assert rows[-1]["loss"] == result["loss"] < rows[0]["loss"] - 0.2
+  np.testing.assert_allclose(
+    result["excess_loss"],
+    result["loss"] - result["edge_posterior_loss"],
+    atol=1e-5,
+  )
+  assert result["entropy"] < result["edge_posterior_loss"]
+  np.testing.assert_allclose(result["uniform_loss"], np.log(3), rtol=1e-5)
+  assert result["exact_posterior_loss"] is None
+  page = (workdir / "report.html").read_text()
+  assert page.count("data:image/png;base64,") == 4
+  for name in ("loss", "attention", "graph", "parameters"):
+    for suffix in ("png", "pdf"):
+      assert (workdir / "figures" / f"{name}.{suffix}").stat().st_size > 1000
+
+
+def test_same_seed_same_run_other_seed_other_run(finished, tmp_path):
+  _, result, rows = finished
+  again, again_rows = _train(_config(), tmp_path / "again")
+  assert (again, again_rows) == (result, rows)
+  config = _config()
+  config.seed = 1
+  other, _ = _train(config, tmp_path / "other")
+  assert other["loss"] != result["loss"]
+  assert other["entropy"] == result["entropy"]  # the same test set
+
+
+def test_a_run_cut_off_goes_on_to_the_same_end(finished, tmp_path):
+  """Killed after the evaluation of step 512 and before its checkpoint."""
+  workdir, result, rows = finished
+  cut = tmp_path / "cut"
+  shutil.copytree(workdir, cut)
+  for name in ("result.json", "report.html"):
+    (cut / name).unlink()
+  shutil.rmtree(cut / "checkpoints" / "512")
+  assert _train(_config(), cut) == (result, rows)
+
+
+def test_a_damaged_checkpoint_is_told_and_passed_over(
+  finished, tmp_path, capsys
+):
+  workdir, result, rows = finished
+  cut = tmp_path / "cut"
+  shutil.copytree(workdir, cut)
+  (cut / "result.json").unlink()
+  for path in (cut / "checkpoints" / "512").rglob("*"):
+    if path.is_file():
+      path.write_bytes(path.read_bytes()[:10])
+  assert _train(_config(), cut) == (result, rows)
+  assert "warning: the checkpoint of step 512 can't be read" in (
+    capsys.readouterr().err
+  )
+
+
+@pytest.mark.parametrize(
+  "parents", [(-1, -1), (-1, 0, -1), (-1, -1, -1, -1), (-1, 0, 1, 2, 3, -1)]
+)
+def test_small_graphs_of_every_kind(parents, tmp_path):
+  """Roots only, one edge, S = 2, batch 1."""
+  config = _config(steps=2, eval_every=1, batch_size=1)
+  config.prior.S, config.graph.parents = 2, parents
+  config.eval.test_size, config.eval.batch_size = 64, 64
+  result, _ = _train(config, tmp_path / "run")
+  assert result["edges"] == sum(parent >= 0 for parent in parents)
+  assert np.isfinite(result["loss"])
+
+
+def test_readme_example_runs_as_written(capsys):
+  (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+  assert len([line for line in example.splitlines() if line.strip()]) <= 15
+  exec(compile(example, "README.md", "exec"), {})
+  assert "4 of 4 edges" in capsys.readouterr().out
+
+
+def test_readme_shows_what_the_demo_printed():
+  demo = runs.read_result(ROOT / "docs" / "demo")
+  shown = README.split("<!-- demo -->")[1].split("<!-- /demo -->")[0]
+  assert textwrap.dedent(shown).strip() == show.table(demo)
+
+
+@pytest.mark.parametrize("variant", single_parent.VARIANTS)
+@pytest.mark.parametrize("tier", single_parent.TIERS)
+def test_every_config_is_accepted(variant, tier):
+  config = single_parent.get_config(f"{variant},{tier}")
+  build.check(config)
+  graph = build.graph(config)
+  state = training.init(
+    jax.random.key(0), build.model(config, graph), build.optimizer(config)
+  )
+  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))

@@ -1,0 +1,103 @@
+import hashlib
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+import numpy as np
+import pytest
+
+from icl_causal import plotting
+from icl_causal import runs
+
+
+def _texts(axes):
+  return [text.get_text() for text in axes.texts]
+
+
+def test_stream_blocks_name_and_size_every_block():
+  assert plotting.stream_blocks(3, 5, ()) == [("token", 3), ("position", 5)]
+  blocks = plotting.stream_blocks(3, 5, (2, 1))
+  assert sum(size for _, size in blocks) == 2 * 3 * (3 + 5)
+  names = [name for name, _ in blocks]
+  assert names[::2] == [
+    "token",
+    "token 1.1",
+    "token 1.2",
+    "token 2.1",
+    "token 1.1 2.1",
+    "token 1.2 2.1",
+  ]
+
+
+def test_loss_curve_labels_every_line_without_overlap():
+  lines = {"uniform": 2.30, "unigram": 2.301, "edge posterior": 1.76}
+  figure = plotting.loss_curve([0, 10, 20], [2.3, 2.0, 1.8], lines)
+  (axes,) = figure.axes
+  FigureCanvasAgg(figure).draw()
+  assert len(axes.texts) == 3
+  boxes = [text.get_window_extent() for text in axes.texts]
+  for i, box in enumerate(boxes):
+    assert not any(box.overlaps(other) for other in boxes[i + 1 :])
+    assert 0 <= box.x0 <= box.x1 <= figure.bbox.width
+    assert 0 <= box.y0 <= box.y1 <= figure.bbox.height
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+def test_graph_and_attention_frames_the_edges(heads):
+  adjacency = np.zeros((6, 6), bool)
+  adjacency[[1, 4], [0, 2]] = True
+  figure = plotting.graph_and_attention(adjacency, np.zeros((heads, 6, 6)))
+  maps = figure.axes[: heads + 1]
+  for axes in maps:
+    framed = {(p.get_y() + 0.5, p.get_x() + 0.5) for p in axes.patches}
+    assert framed == {(1, 0), (4, 2)}
+    assert axes.images[0].get_clim() == (0, 1)
+  np.testing.assert_array_equal(maps[0].images[0].get_array(), adjacency)
+
+
+def test_parameter_blocks_have_symmetric_scales_and_names():
+  blocks = plotting.stream_blocks(2, 3, ())
+  matrix = np.diag([1.0, -4.0, 0, 0, 0])
+  panels = [plotting.Panel("A1", matrix, blocks, blocks)] * 2
+  figure = plotting.parameter_blocks(panels)
+  axes = figure.axes[0]
+  assert axes.images[0].get_clim() == (-4, 4)
+  names = [label.get_text() for label in axes.get_yticklabels()]
+  assert names == ["token", "position"]
+  np.testing.assert_allclose(axes.get_yticks(), [0.5, 3.0])
+
+
+@pytest.mark.parametrize(
+  ("recovered", "missed", "false"),
+  [
+    ([(1, 0), (5, 1)], [(3, 2)], [(4, 3)]),
+    ([], [], []),
+    ([(1, 0)], [], []),
+  ],
+)
+def test_graph_drawing_counts_and_shows_every_edge(recovered, missed, false):
+  figure = plotting.graph_drawing(7, recovered, missed, false)
+  (axes,) = figure.axes
+  FigureCanvasAgg(figure).draw()
+  legend = [text.get_text() for text in figure.legends[0].get_texts()]
+  assert legend == [
+    f"recovered: {len(recovered)}",
+    f"missed: {len(missed)}",
+    f"false: {len(false)}",
+  ]
+  arcs = [line for line in axes.lines if len(line.get_xdata()) > 0]
+  assert len(arcs) == len(recovered) + len(missed) + len(false)
+  assert [text for text in _texts(axes) if text] == [str(i) for i in range(7)]
+  low, high = axes.get_ylim()
+  for arc in arcs:
+    assert low < min(arc.get_ydata()) <= max(arc.get_ydata()) < high
+
+
+def test_saved_figures_are_reproducible(tmp_path):
+  digests = []
+  for name in ("one", "two"):
+    (tmp_path / name).mkdir()
+    figure = plotting.loss_curve([0, 1], [2, 1], {"uniform": 2})
+    runs.save_figure(tmp_path / name, "loss", figure)
+    files = sorted((tmp_path / name / "figures").iterdir())
+    assert [file.name for file in files] == ["loss.pdf", "loss.png"]
+    digests.append([hashlib.sha256(f.read_bytes()).digest() for f in files])
+  assert digests[0] == digests[1]
