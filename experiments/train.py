@@ -108,7 +108,9 @@ def train(config: build.Config, graph: Graph, workdir: pathlib.Path):
   rows = runs.cut_metrics(workdir, step)
   started -= rows[-1]["wall_seconds"] if rows else 0
   data_key = build.key(config.seed, "data")
-  with tqdm.tqdm(total=config.train.steps, initial=step, disable=None) as bar:
+  with tqdm.tqdm(
+    total=config.train.steps, initial=step, unit="step", disable=None
+  ) as bar:
     if not rows:
       record(state, train_loss=None)
     while step < config.train.steps:

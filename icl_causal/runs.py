@@ -188,6 +188,7 @@ def save_figure(workdir: pathlib.Path, name: str, figure: Figure):
   for suffix, metadata in (("png", None), ("pdf", {"CreationDate": None})):
     temporary = folder / f".{name}.{suffix}.tmp"
     figure.savefig(temporary, format=suffix, dpi=150, metadata=metadata)
+    figure.set_layout_engine("none")  # laid out once, the same in both
     os.replace(temporary, folder / f"{name}.{suffix}")
 
 

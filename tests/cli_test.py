@@ -6,6 +6,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import termios
 
 import pytest
 
@@ -141,6 +142,7 @@ def test_a_progress_bar_on_a_terminal(tmp_path):
   command = [sys.executable, "-m", "experiments.train", MANUAL, *TINY]
   command.append(f"--workdir={tmp_path / 'run'}")
   leader, follower = os.openpty()
+  termios.tcsetwinsize(leader, (24, 100))
   process = subprocess.Popen(
     command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=follower
   )

@@ -1,6 +1,7 @@
 import hashlib
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 import numpy as np
 import pytest
 
@@ -33,7 +34,7 @@ def test_loss_curve_labels_every_line_without_overlap():
   (axes,) = figure.axes
   FigureCanvasAgg(figure).draw()
   assert len(axes.texts) == 3
-  boxes = [text.get_window_extent() for text in axes.texts]
+  boxes = [Text.get_window_extent(text) for text in axes.texts]
   for i, box in enumerate(boxes):
     assert not any(box.overlaps(other) for other in boxes[i + 1 :])
     assert 0 <= box.x0 <= box.x1 <= figure.bbox.width

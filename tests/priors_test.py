@@ -1,4 +1,5 @@
 import fractions
+import functools
 
 import jax
 from jax import numpy as jnp
@@ -8,6 +9,10 @@ from scipy import special
 from scipy import stats
 
 from icl_causal import priors
+
+
+def _draw(prior, key, S, K):
+  return jax.jit(lambda key: prior(key, S, K))(key)
 
 
 def _assert_cdf(samples, cdf, grid):
@@ -29,14 +34,18 @@ def _log_gamma_cdf(x, alpha):
 
 @pytest.mark.parametrize("alpha", [0.01, 0.1, 1.0, 10.0])
 def test_log_gamma_law(alpha):
-  draws = priors.log_gamma_draws(jax.random.key(1), alpha, 200_000)
+  draws = jax.jit(priors.log_gamma_draws, static_argnums=2)(
+    jax.random.key(1), alpha, 200_000
+  )
   grid = np.quantile(draws, np.linspace(0.001, 0.999, 999))
   _assert_cdf(draws, lambda x: _log_gamma_cdf(x, alpha), grid)
 
 
 def test_log_gamma_law_of_few_draws():
   keys = jax.random.split(jax.random.key(2), 100_000)
-  draws_Nx1 = jax.vmap(lambda key: priors.log_gamma_draws(key, 0.1, 1))(keys)
+  draws_Nx1 = jax.jit(
+    jax.vmap(lambda key: priors.log_gamma_draws(key, 0.1, 1))
+  )(keys)
   grid = np.quantile(draws_Nx1, np.linspace(0.001, 0.999, 999))
   _assert_cdf(draws_Nx1[:, 0], lambda x: _log_gamma_cdf(x, 0.1), grid)
 
@@ -62,7 +71,7 @@ def test_dirichlet_marginal_and_moments(alpha):
 
 def test_dirichlet_rows_are_independent():
   keys = jax.random.split(jax.random.key(4), 50_000)
-  kernel = jax.vmap(lambda key: priors.dirichlet(0.5)(key, 2, 2))(keys)
+  kernel = jax.jit(jax.vmap(lambda key: priors.dirichlet(0.5)(key, 2, 2)))(keys)
   rows_NxM = np.asarray(kernel[..., 0]).reshape(len(keys), 9)[:, :8]
   correlation = np.corrcoef(rows_NxM.T) - np.eye(8)
   assert np.abs(correlation).max() < 5 / np.sqrt(len(keys))
@@ -125,7 +134,8 @@ def test_stationary_of_dirichlet_kernels():
   """A law that pi leaves alone, at any alpha, zeros and all."""
   for alpha in (0.01, 0.1, 1.0):
     keys = jax.random.split(jax.random.key(5), 1000)
-    pi = jax.vmap(lambda k, a=alpha: priors.dirichlet_rows(k, a, 10, 10))(keys)
+    rows = functools.partial(priors.dirichlet_rows, num_rows=10, S=10)
+    pi = jax.jit(jax.vmap(rows, (0, None)))(keys, alpha)
     mu = jax.jit(jax.vmap(priors.stationary))(pi)
     assert (mu >= 0).all()
     np.testing.assert_allclose(mu.sum(-1), 1, atol=1e-5)
@@ -134,13 +144,13 @@ def test_stationary_of_dirichlet_kernels():
 
 def test_root_laws():
   key = jax.random.key(6)
-  stationary = priors.dirichlet(0.5)(key, 4, 1)
+  stationary = _draw(priors.dirichlet(0.5), key, 4, 1)
   assert stationary.shape == (5, 4)
   np.testing.assert_allclose(
     stationary[4], priors.stationary(stationary[:4]), atol=1e-6
   )
   for K in (1, 2, 3):
-    uniform = priors.dirichlet(0.5, "uniform")(key, 4, K)
+    uniform = _draw(priors.dirichlet(0.5, "uniform"), key, 4, K)
     assert uniform.shape == (5,) * K + (4,)
     np.testing.assert_allclose(uniform[(4,) * K], 0.25)
   np.testing.assert_array_equal(
@@ -148,18 +158,21 @@ def test_root_laws():
     priors.dirichlet(0.5, "uniform")(key, 4, 2),
   )
   keys = jax.random.split(key, 100_000)
-  roots = jax.vmap(lambda k: priors.dirichlet(0.5, "dirichlet")(k, 2, 2))(keys)
+  drawn = priors.dirichlet(0.5, "dirichlet")
+  roots = jax.jit(jax.vmap(lambda key: drawn(key, 2, 2)))(keys)
   cdf = stats.beta(0.5, 0.5).cdf
   _assert_cdf(roots[:, 2, 2, 0], cdf, np.linspace(0.001, 0.999, 999))
 
 
 def test_floored_dirichlet():
   key = jax.random.key(7)
-  kernel = priors.floored_dirichlet(0.1, 0.2)(key, 5, 1)
+  kernel = _draw(priors.floored_dirichlet(0.1, 0.2), key, 5, 1)
   assert kernel.min() >= 0.2 / 5 - 1e-7
   np.testing.assert_allclose(kernel.sum(-1), 1, atol=1e-6)
   np.testing.assert_allclose(
-    kernel[:5], 0.8 * priors.dirichlet(0.1)(key, 5, 1)[:5] + 0.04, atol=1e-6
+    kernel[:5],
+    0.8 * _draw(priors.dirichlet(0.1), key, 5, 1)[:5] + 0.04,
+    atol=1e-6,
   )
   np.testing.assert_allclose(
     kernel[5], priors.stationary(kernel[:5]), atol=1e-6
@@ -182,7 +195,7 @@ def test_fixed():
 def test_alpha_may_be_traced():
   draw = jax.jit(lambda alpha: priors.dirichlet(alpha)(jax.random.key(0), 3, 1))
   np.testing.assert_allclose(
-    draw(0.3), priors.dirichlet(0.3)(jax.random.key(0), 3, 1), atol=1e-6
+    draw(0.3), _draw(priors.dirichlet(0.3), jax.random.key(0), 3, 1), atol=1e-6
   )
 
 

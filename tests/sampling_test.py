@@ -20,6 +20,9 @@ GRAPHS = {
 }
 
 
+_sample_batch = jax.jit(sampling.sample_batch, static_argnums=(2, 3, 4))
+
+
 @pytest.mark.parametrize("name", GRAPHS)
 @pytest.mark.parametrize("S", [2, 3])
 def test_law_is_the_enumerated_one(name, S):
@@ -28,9 +31,7 @@ def test_law_is_the_enumerated_one(name, S):
   num = 100_000
   kernel = enumeration.random_kernel(0, S, K)
   prior = priors.fixed(jnp.asarray(kernel, jnp.float32))
-  batch = jax.jit(sampling.sample_batch, static_argnums=(2, 3, 4))(
-    jax.random.key(1), graph, prior, S, num
-  )
+  batch = _sample_batch(jax.random.key(1), graph, prior, S, num)
   codes = np.asarray(batch.x_T) @ S ** np.arange(T)[::-1]
   seen = np.bincount(codes, minlength=S**T) / num
   law = np.array([p for _, p in enumeration.sequences(graph, kernel)])
@@ -44,7 +45,7 @@ def test_law_is_the_enumerated_one(name, S):
 
 def test_impossible_tokens_are_never_drawn():
   pi = jnp.array([[0, 1, 0], [0, 0, 1], [1, 0, 0]], jnp.float32)
-  x_NxT = sampling.sample_batch(
+  x_NxT = _sample_batch(
     jax.random.key(0), graphs.chain(6), priors.fixed(pi), 3, 4096
   ).x_T
   assert ((x_NxT[:, 1:-1] - x_NxT[:, :-2]) % 3 == 1).all()
@@ -54,7 +55,7 @@ def test_impossible_tokens_are_never_drawn():
 def test_kernels_differ_between_prompts_and_keys():
   graph, prior = graphs.chain(8), priors.dirichlet(1.0)
   one, same, other = (
-    sampling.sample_batch(jax.random.key(seed), graph, prior, 3, 16)
+    _sample_batch(jax.random.key(seed), graph, prior, 3, 16)
     for seed in (0, 0, 1)
   )
   assert (one.kernel == same.kernel).all()
@@ -69,8 +70,12 @@ def test_one_program_serves_all_graphs_of_a_size():
     lambda *rows: jnp.stack(rows), graphs.chain(7), graphs.pairs(7)
   )
   prior, key = priors.dirichlet(0.5), jax.random.key(2)
-  both = jax.vmap(lambda g: sampling.sample_prompt(key, g, prior, 4))(stacked)
-  alone = sampling.sample_prompt(key, graphs.pairs(7), prior, 4)
+
+  @jax.jit
+  def draw(graph):
+    return sampling.sample_prompt(key, graph, prior, 4)
+
+  both, alone = jax.vmap(draw)(stacked), draw(graphs.pairs(7))
   np.testing.assert_array_equal(both.x_T[1], alone.x_T)
 
 
