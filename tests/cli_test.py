@@ -2,12 +2,14 @@
 
 from concurrent import futures
 import contextlib
+import json
 import os
 import pathlib
 import subprocess
 import sys
 import termios
 
+import numpy as np
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -99,6 +101,22 @@ def test_batch_must_divide_over_devices():
   expected = "train.batch_size = 500: must be a multiple of the 8 devices"
   assert expected in done.stderr
   assert done.returncode == 2
+
+
+def test_eight_devices_train_as_one_does(tmp_path):
+  losses = []
+  for devices in (1, 8):
+    done = _run(
+      "train",
+      MANUAL,
+      *TINY,
+      f"--workdir={tmp_path / str(devices)}",
+      XLA_FLAGS=f"--xla_force_host_platform_device_count={devices}",
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / str(devices) / "result.json").read_text())
+    losses.append(result["loss"])
+  np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
 def test_loss_that_is_not_finite_stops_the_run(tmp_path):
