@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
+from matplotlib.colors import AsinhNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from matplotlib.patches import Rectangle
@@ -110,25 +111,33 @@ def graph_and_attention(adjacency_TxT, attention_HxTxT) -> Figure:
 def parameter_blocks(panels: Sequence[Panel]) -> Figure:
   """Heat maps of parameter matrices, blue above 0 and red below.
 
-  Each panel has its own scale; blocks of the residual stream are ruled off and
-  named (as in the paper's figures 2 and 6).
+  Each panel has its own scale, linear to a fifth of its largest entry and
+  logarithmic from there, so that a few large entries hide nothing. Blocks of
+  the residual stream are ruled off and named (as in the paper's figures 2, 6).
   """
   figure = Figure(figsize=(5.2 * len(panels), 5.4), layout="constrained")
   for axes, panel in zip(
     figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
   ):
     limit = max(float(np.abs(panel.matrix).max()), 1e-12)
+    norm = AsinhNorm(linear_width=limit / 5, vmin=-limit, vmax=limit)
     image = axes.imshow(
       panel.matrix,
       cmap="RdBu",
-      vmin=-limit,
-      vmax=limit,
+      norm=norm,
       aspect="auto",
       interpolation="nearest",
     )
     axes.set_title(panel.title)
     _rule_blocks(axes, panel.row_blocks, panel.column_blocks)
-    figure.colorbar(image, ax=axes, shrink=0.7, location="bottom")
+    figure.colorbar(
+      image,
+      ax=axes,
+      shrink=0.7,
+      location="bottom",
+      ticks=limit * np.array([-1, -0.25, 0, 0.25, 1]),
+      format="%.2g",
+    ).minorticks_off()
   return figure
 
 
