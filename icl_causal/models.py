@@ -116,9 +116,9 @@ def _scores(A_DxD, queries: Sequence[Mix], keys: Sequence[Mix], x_T, token_TxS):
   )
   scores = []
   for mix, q in zip(keys, jnp.split(projected, len(keys), -1), strict=True):
-    score = token_TxS @ q[..., :S].T + q[..., S:].T
-    scores.append(score if mix is None else mix @ score)
-  return sum(scores[1:], scores[0]).T
+    score = q[..., :S] @ token_TxS.T + q[..., S:]
+    scores.append(score if mix is None else score @ mix.T)
+  return sum(scores[1:], scores[0])
 
 
 def _compose(att: jax.Array, mix: Mix) -> jax.Array:
