@@ -7,7 +7,7 @@ T = 6, or any parents by --config.graph.parents). The random graph is drawn from
 graph.seed.
 
 TIER quick (default): Adam at .05 to 0 by a cosine, 2048 steps of 512 prompts,
-with A2 and W started at half the identity (`matching`); 40 to 70 s on two
+with A2 and W started at half the identity (`matching`); 35 to 70 s on two
 cores. Every edge on chain, pairs and random, an excess over the edge posterior
 under .05, .01 and .035 nats. Found on seed 100 of each graph among rates .05
 and .1, 1024 and 2048 steps, batches of 512 and 1024, after a look at .01 and
