@@ -127,6 +127,26 @@ def random_forest(key: jax.Array, T: int, root_probability: float) -> Graph:
   return _single_parent(jnp.where(is_root, NO_PARENT, parents))
 
 
+def rewire(key: jax.Array, graph: Graph) -> Graph:
+  """The graph with the parents of each position drawn anew, the target kept.
+
+  As many as before, uniform on the sets of so many earlier positions: a
+  random graph to hold a score against.
+
+  Args:
+    key: a typed key; may be traced.
+    graph: any; may be traced.
+  """
+  T, K = graph.parents_TxK.shape
+  lottery_TxT = jax.random.uniform(key, (T, T)) + jnp.tri(T, k=-1)
+  drawn_TxK = jnp.argsort(lottery_TxT, axis=1, descending=True)[:, :K]
+  none = graph.parents_TxK == NO_PARENT
+  ordered_TxK = jnp.sort(jnp.where(none, T, drawn_TxK), axis=1)
+  return graph._replace(
+    parents_TxK=jnp.where(none, NO_PARENT, ordered_TxK).astype(jnp.int32)
+  )
+
+
 def edges(graph: Graph) -> list[tuple[int, int]]:
   """The pairs (child, parent), by child and then by slot; not traceable."""
   parents_TxK = np.asarray(graph.parents_TxK)

@@ -1,7 +1,13 @@
-"""Top entries of a score matrix against the edges of the graph."""
+"""Top entries of a score matrix against the edges of the graph.
+
+Row i of a score holds the candidates j < i to be parents of position i. The
+query of Task 2.4, a last position without parents, is no part of the causal
+graph, and its row is never looked at.
+"""
 
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from scipy import optimize
 
@@ -21,6 +27,9 @@ class Recovery(NamedTuple):
     false_edges: each such root with its top earlier position.
     edge_scores: the score of every edge, in the order of `graphs.edges`.
     head_of_slot: the head that each parent slot was matched to.
+    hamming_distance: the structural one, how many edges have to be added or
+      deleted to turn the graph that the score decides on into the true one. It
+      decides on the top entry of a row if that is above the threshold.
   """
 
   edges: int
@@ -31,22 +40,59 @@ class Recovery(NamedTuple):
   false_edges: list[tuple[int, int]]
   edge_scores: list[float]
   head_of_slot: tuple[int, ...]
+  hamming_distance: int
+
+
+class Ranking(NamedTuple):
+  """All candidate pairs in the order of their scores, the highest first.
+
+  Attributes:
+    candidates: pairs j < i.
+    edges: how many of them are edges.
+    recovered: how many of the first `edges` pairs are.
+    average_precision: the precision at each edge's rank, averaged over edges;
+      0 without edges. Pairs of one score share the rank of the last of them.
+    prevalence: the share of candidates that are edges, what the average
+      precision of a random order comes to (for many candidates).
+  """
+
+  candidates: int
+  edges: int
+  recovered: int
+  average_precision: float
+  prevalence: float
+
+
+class Control(NamedTuple):
+  """The same measures of one score against random graphs, mean and spread.
+
+  Attributes:
+    recall: the share of edges that are the top entry of their row.
+    recall_deviation: its standard deviation over graphs.
+    average_precision: of the ranking.
+    average_precision_deviation: its standard deviation over graphs.
+  """
+
+  recall: float
+  recall_deviation: float
+  average_precision: float
+  average_precision_deviation: float
 
 
 def compare(
-  score, graph: Graph, threshold: float = 0.5, include_self: bool = False
+  score, graph: Graph, threshold=0.5, include_self: bool = False
 ) -> Recovery:
   """Compares the top entry of each row with the parent of that position.
 
   With several parents, heads are matched to parent slots so that the most
-  edges are recovered. The query of Task 2.4, a last position without parents,
-  is not part of the causal graph and not counted as a root.
+  edges are recovered.
 
   Args:
-    score: T x T or H x T x T; row i holds the candidates j < i as parents of i.
+    score: T x T or H x T x T.
     graph: to compare with.
-    threshold: a root whose top earlier entry is above it has a false parent;
-      .5 suits attention.
+    threshold: what an entry has to be above for its row not to be a root's:
+      one number, or one for each row, such as a quantile of
+      `information.permutation_null`; .5 suits attention.
     include_self: whether the diagonal is a candidate too, as it is for
       attention: a row that attends most to itself has then missed its parent.
 
@@ -54,17 +100,14 @@ def compare(
     ValueError: if the score is not finite, has another T than the graph, or
       fewer heads than the graph has parent slots.
   """
-  score_HxTxT = np.asarray(score, np.float64)
-  if score_HxTxT.ndim == 2:
-    score_HxTxT = score_HxTxT[None]
+  score_HxTxT = _checked(score, graph)
   parents_TxK = np.asarray(graph.parents_TxK)
   T, K = parents_TxK.shape
-  if score_HxTxT.ndim != 3 or score_HxTxT.shape[1:] != (T, T):
-    raise ValueError(f"expected scores {T} x {T}, got {np.shape(score)}")
   if len(score_HxTxT) < K:
-    raise ValueError(f"{K} parent slots need as many heads, got {score.shape}")
-  if not np.isfinite(score_HxTxT).all():
-    raise ValueError("scores must be finite")
+    raise ValueError(
+      f"{K} parent slots need as many heads, got {np.shape(score)}"
+    )
+  threshold_T = np.broadcast_to(threshold, (T,))
 
   earlier = np.tri(T, k=-1, dtype=bool)
   candidates = np.tri(T, dtype=bool) if include_self else earlier
@@ -81,11 +124,16 @@ def compare(
     hit.append(bool(hits_HxTxK[head, i, k]))
     edge_scores.append(float(score_HxTxT[head, i, parent]))
 
-  false_edges = []
-  for i in np.flatnonzero(~is_edge_TxK[:-1].any(axis=1)):
-    row_T = score_HxTxT[head_of_slot, i, :i].max(axis=0) if i else np.empty(0)
-    if row_T.size and row_T.max() > threshold:
-      false_edges.append((int(i), int(row_T.argmax())))
+  false_edges, decided = [], set()
+  for i in range(1, _num_nodes(graph)):
+    rows_KxT = score_HxTxT[head_of_slot, i, :i]
+    if not is_edge_TxK[i].any() and rows_KxT.max() > threshold_T[i]:
+      false_edges.append((i, int(rows_KxT.max(axis=0).argmax())))
+    decided |= {
+      (i, int(j))
+      for head, j in zip(head_of_slot, top_HxT[head_of_slot, i], strict=True)
+      if j < i and score_HxTxT[head, i, j] > threshold_T[i]
+    }
   return Recovery(
     edges=len(all_edges),
     recovered=sum(hit),
@@ -95,4 +143,81 @@ def compare(
     false_edges=false_edges,
     edge_scores=edge_scores,
     head_of_slot=tuple(int(head) for head in head_of_slot),
+    hamming_distance=len(decided.symmetric_difference(all_edges)),
   )
+
+
+def rank(score, graph: Graph) -> Ranking:
+  """Holds the order of all pairs by score against the edges.
+
+  Args:
+    score: T x T, or H x T x T, of which a pair has the highest of its heads'.
+      Any number of parents will do.
+    graph: to compare with.
+
+  Raises:
+    ValueError: if the score is not finite or has another T than the graph.
+  """
+  score_TxT = _checked(score, graph).max(axis=0)
+  pairs = np.tril_indices(_num_nodes(graph), -1)
+  is_edge = np.asarray(graphs.adjacency(graph))[pairs]
+  descending = np.argsort(-score_TxT[pairs], kind="stable")
+  values, is_edge = score_TxT[pairs][descending], is_edge[descending]
+  edges = int(is_edge.sum())
+  last_of_ties = np.searchsorted(-values, -values, side="right")
+  precision = is_edge.cumsum()[last_of_ties - 1] / last_of_ties
+  return Ranking(
+    candidates=is_edge.size,
+    edges=edges,
+    recovered=int(is_edge[:edges].sum()),
+    average_precision=float(precision[is_edge].mean()) if edges else 0.0,
+    prevalence=edges / is_edge.size if is_edge.size else 0.0,
+  )
+
+
+def control(
+  key, score, graph: Graph, num_graphs: int, include_self: bool = False
+) -> Control:
+  """What the score says of graphs that it can't know: what chance gives.
+
+  Args:
+    key: of the graphs, each the given one with its parents drawn anew.
+    score: as for `compare`.
+    graph: with at least one edge.
+    num_graphs: how many to draw, at least 2.
+    include_self: as for `compare`.
+  """
+  recalls, precisions = [], []
+  random_graphs = jax.vmap(graphs.rewire, (0, None))(
+    jax.random.split(key, num_graphs), graph
+  )
+  for rows in zip(*map(np.asarray, random_graphs), strict=True):
+    found = compare(score, Graph(*rows), include_self=include_self)
+    recalls.append(found.recovered / found.edges)
+    precisions.append(rank(score, Graph(*rows)).average_precision)
+  return Control(
+    float(np.mean(recalls)),
+    float(np.std(recalls, ddof=1)),
+    float(np.mean(precisions)),
+    float(np.std(precisions, ddof=1)),
+  )
+
+
+def _checked(score, graph: Graph) -> np.ndarray:
+  """The score as H x T x T."""
+  score_HxTxT = np.asarray(score, np.float64)
+  if score_HxTxT.ndim == 2:
+    score_HxTxT = score_HxTxT[None]
+  T = graph.parents_TxK.shape[0]
+  if score_HxTxT.ndim != 3 or score_HxTxT.shape[1:] != (T, T):
+    raise ValueError(f"expected scores {T} x {T}, got {np.shape(score)}")
+  if not np.isfinite(score_HxTxT).all():
+    raise ValueError("scores must be finite")
+  return score_HxTxT
+
+
+def _num_nodes(graph: Graph) -> int:
+  """Positions of the causal graph: all, or all but the query."""
+  parents_TxK = np.asarray(graph.parents_TxK)
+  is_query = (parents_TxK[-1] == graphs.NO_PARENT).all()
+  return len(parents_TxK) - int(is_query)

@@ -131,3 +131,19 @@ def test_random_graphs_are_determined_by_their_key():
   )
   np.testing.assert_array_equal(first.parents_TxK, again.parents_TxK)
   assert (first.parents_TxK != other.parents_TxK).any()
+
+
+def test_rewired_parents_are_uniform_sets():
+  graph = graphs.from_parents([-1, 0, (0, 1), -1, (1, 3), 2], (4, 5))
+  keys = jax.random.split(jax.random.key(0), 3000)
+  drawn = jax.jit(jax.vmap(graphs.rewire, (0, None)))(keys, graph)
+  parents_NxTxK = np.asarray(drawn.parents_TxK)
+  arity_T = (np.asarray(graph.parents_TxK) >= 0).sum(1)
+  assert ((parents_NxTxK >= 0).sum(2) == arity_T).all()
+  np.testing.assert_array_equal(
+    graphs.from_parents(parents_NxTxK[0], (4, 5)).parents_TxK, parents_NxTxK[0]
+  )
+  assert (drawn.target_K == graph.target_K[None]).all()
+  sets, counts = np.unique(parents_NxTxK[:, 4], axis=0, return_counts=True)
+  assert len(sets) == 6  # pairs of four
+  assert np.abs(counts - 500).max() < 5 * np.sqrt(3000 * 5 / 36)

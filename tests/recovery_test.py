@@ -1,3 +1,4 @@
+import jax
 import numpy as np
 import pytest
 
@@ -28,9 +29,12 @@ def test_compare_by_hand():
     false_edges=[(2, 0)],
     edge_scores=[0.3, 0.5, 0.6],
     head_of_slot=(0,),
+    hamming_distance=3,  # (2, 0) too many; (1, 0) and (3, 1), at .5, missing
   )
   strict = recovery.compare(ATTENTION, GRAPH, threshold=0.6)
   assert (strict.recovered, strict.false_parents) == (3, 0)
+  # No entry is above the threshold: all three edges are to be added.
+  assert strict.hamming_distance == 3
 
 
 def test_heads_are_matched_to_slots():
@@ -52,6 +56,67 @@ def test_more_heads_than_slots_takes_the_best_one():
   )
   assert found.head_of_slot == (1,)
   assert (found.recovered, found.false_parents) == (2, 1)
+
+
+def test_hamming_distance_by_hand():
+  # Row 2's wrong parent is one edge too many; row 3 names parent 0 for 1.
+  score = np.zeros((6, 6))
+  score[1, 0], score[2, 1], score[3, 0], score[4, 3] = 0.6, 0.7, 0.8, 0.9
+  assert recovery.compare(score, GRAPH).hamming_distance == 3
+  # A threshold for each row takes row 2's away.
+  threshold_T = np.array([0.5, 0.5, 0.75, 0.5, 0.5, 0.5])
+  by_row = recovery.compare(score, GRAPH, threshold_T)
+  assert (by_row.hamming_distance, by_row.false_parents) == (2, 0)
+
+
+def test_hamming_distance_with_several_parents():
+  graph = graphs.from_parents([-1, -1, (0, 1), 1], (2, 3))
+  score = np.zeros((2, 4, 4))
+  score[:, 2, :2] = np.eye(2)
+  score[0, 3, 1] = score[1, 3, 1] = 0.9  # both heads name the one parent
+  assert recovery.compare(score, graph).hamming_distance == 0
+  score[1, 3, 1], score[1, 3, 2] = 0.0, 0.9
+  assert recovery.compare(score, graph).hamming_distance == 1
+
+
+def test_rank_by_hand():
+  score = np.zeros((6, 6))
+  # In order: an edge, no edge, an edge, and (4, 3) tied with the other seven.
+  score[3, 1], score[2, 0], score[1, 0] = 0.9, 0.8, 0.7
+  score[5] = 1  # the query's row is not looked at
+  assert recovery.rank(score, GRAPH) == recovery.Ranking(
+    candidates=10,
+    edges=3,
+    recovered=2,
+    average_precision=pytest.approx((1 / 1 + 2 / 3 + 3 / 10) / 3),
+    prevalence=0.3,
+  )
+  flat = recovery.rank(np.ones((6, 6)), GRAPH)
+  assert flat.average_precision == pytest.approx(flat.prevalence)
+  heads = np.stack([np.where(score == 0.7, 0, score), np.minimum(score, 0.7)])
+  assert recovery.rank(heads, GRAPH) == recovery.rank(score, GRAPH)
+
+
+def test_rank_of_several_parents_and_of_none():
+  graph = graphs.kgram(5, 2)
+  assert recovery.rank(graphs.adjacency(graph), graph) == recovery.Ranking(
+    10, 6, 6, 1.0, 0.6
+  )
+  roots = graphs.from_parents([-1, -1, -1])
+  assert recovery.rank(np.ones((3, 3)), roots) == (1, 0, 0, 0.0, 0.0)
+  assert recovery.rank(np.ones((2, 2)), graphs.chain(2)) == (0, 0, 0, 0.0, 0.0)
+
+
+def test_control_is_what_chance_gives():
+  graph = graphs.chain(9)
+  perfect = np.asarray(graphs.adjacency(graph), float)
+  found = recovery.control(jax.random.key(0), perfect, graph, 400)
+  # The parent of row i is drawn from i candidates.
+  chance = np.mean([1 / i for i in range(1, 8)])
+  assert abs(found.recall - chance) < 4 * found.recall_deviation / 20
+  assert 0.01 < found.recall_deviation < 0.3
+  assert 0.3 < found.average_precision < 0.6
+  assert recovery.rank(perfect, graph).average_precision == 1
 
 
 def test_roots_only():
