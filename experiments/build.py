@@ -17,6 +17,7 @@ from icl_causal import models
 from icl_causal import priors
 from icl_causal import runs
 from icl_causal import sampling
+from icl_causal import training
 from icl_causal.graphs import Graph
 from icl_causal.sampling import Prompt
 
@@ -27,19 +28,34 @@ _GRAPHS = {
   "chain": lambda c: graphs.chain(c.T),
   "pairs": lambda c: graphs.pairs(c.T),
   "random_tree": lambda c: graphs.random_tree(key(c.seed, "graph"), c.T),
+  "random_forest": lambda c: graphs.random_forest(
+    key(c.seed, "graph"), c.T, c.root_probability
+  ),
   "manual": lambda c: graphs.from_parents(c.parents),
 }
-_PRIORS = {"dirichlet": lambda c: priors.dirichlet(c.alpha, c.root_law)}
-_MODELS = {"disentangled": models.Disentangled}
+_PRIORS = {
+  "dirichlet": lambda c: priors.dirichlet(c.alpha, c.root_law),
+  "floored_dirichlet": lambda c: priors.floored_dirichlet(
+    c.alpha, c.gamma, c.root_law
+  ),
+}
+_MODELS = {"disentangled": models.Disentangled, "reduced": models.Reduced}
 _SCHEDULES = {
   "constant": lambda rate, _: optax.constant_schedule(rate),
   "cosine": optax.cosine_decay_schedule,
 }
 _OPTIMIZERS = {
-  "sgd": lambda rate, decay: optax.chain(
-    optax.add_decayed_weights(decay), optax.sgd(rate)
+  "sgd": lambda c: optax.chain(
+    optax.add_decayed_weights(c.weight_decay), optax.sgd(_rate(c))
   ),
-  "adamw": lambda rate, decay: optax.adamw(rate, weight_decay=decay),
+  "adamw": lambda c: optax.adamw(_rate(c), weight_decay=c.weight_decay),
+  "algorithm_1": lambda c: training.algorithm_1(
+    c.learning_rate,
+    c.second_learning_rate,
+    c.first_steps,
+    c.stop,
+    c.rescale_rows,
+  ),
 }
 _STREAMS = ("graph", "init", "data", "test")
 
@@ -61,20 +77,18 @@ def _at_least(low: int) -> _Field:
 _SEED = _Field(int, lambda v: 0 <= v < 2**32, "an integer from 0 to 2**32 - 1")
 _POSITIVE = _Field(float, lambda v: 0 < v < math.inf, "a positive number")
 _NOT_NEGATIVE = _Field(float, lambda v: 0 <= v < math.inf, "a number >= 0")
+_SHARE = _Field(float, lambda v: 0 <= v <= 1, "a number from 0 to 1")
 
-_GRAPH_FIELDS = {
-  "graph.name": _one_of(_GRAPHS),
-  "graph.T": _at_least(2),
-  "graph.seed": _SEED,
-  "graph.parents": _Field(tuple, lambda v: True, "a tuple"),
-}
 _FIELDS = {
   "seed": _SEED,
-  "prior.name": _one_of(_PRIORS),
+  "graph.T": _at_least(2),
+  "graph.seed": _SEED,
+  "graph.root_probability": _SHARE,
+  "graph.parents": _Field(tuple, lambda v: True, "a tuple"),
   "prior.S": _at_least(2),
   "prior.alpha": _POSITIVE,
+  "prior.gamma": _SHARE,
   "prior.root_law": _one_of(("stationary", "uniform", "dirichlet")),
-  "model.name": _one_of(_MODELS),
   "model.heads": _Field(
     tuple,
     lambda v: len(v) > 0 and all(isinstance(h, int) and h > 0 for h in v),
@@ -85,29 +99,73 @@ _FIELDS = {
   "train.steps": _at_least(1),
   "train.batch_size": _at_least(1),
   "train.eval_every": _at_least(1),
-  "train.optimizer": _one_of(_OPTIMIZERS),
   "train.learning_rate": _POSITIVE,
   "train.schedule": _one_of(_SCHEDULES),
   "train.weight_decay": _NOT_NEGATIVE,
+  "train.second_learning_rate": _POSITIVE,
+  "train.first_steps": _at_least(1),
+  "train.stop": _SHARE,
+  "train.rescale_rows": _Field(bool, lambda v: True, "True or False"),
   "train.epsilon": _NOT_NEGATIVE,
   "eval.test_size": _at_least(2),
   "eval.batch_size": _at_least(1),
   "eval.seed": _SEED,
 }
 
+# The fields that are read, in all or by the choice of a name.
+_COMMON = [
+  "seed",
+  "prior.S",
+  "prior.alpha",
+  "prior.root_law",
+  "train.steps",
+  "train.batch_size",
+  "train.eval_every",
+  "train.learning_rate",
+  "train.epsilon",
+  "eval.test_size",
+  "eval.batch_size",
+  "eval.seed",
+]
+_CHOICES = {
+  "graph.name": {
+    "chain": ["graph.T"],
+    "pairs": ["graph.T"],
+    "random_tree": ["graph.T", "graph.seed"],
+    "random_forest": ["graph.T", "graph.seed", "graph.root_probability"],
+    "manual": ["graph.parents"],
+  },
+  "prior.name": {"dirichlet": [], "floored_dirichlet": ["prior.gamma"]},
+  "model.name": {
+    "disentangled": ["model.heads", "model.noise", "model.matching"],
+    "reduced": ["model.matching"],
+  },
+  "train.optimizer": {
+    "sgd": ["train.schedule", "train.weight_decay"],
+    "adamw": ["train.schedule", "train.weight_decay"],
+    "algorithm_1": [
+      "train.second_learning_rate",
+      "train.first_steps",
+      "train.stop",
+      "train.rescale_rows",
+    ],
+  },
+}
+
 
 def check(config: Config):
   """Raises Refused for the first field, or pair of fields, that can't be."""
   flat = runs.flatten(config.to_dict())
-  for name, value in flat.items():
-    field = {**_GRAPH_FIELDS, **_FIELDS}.get(name)
-    if field is None:
-      raise Refused(f"{name} is no field that any experiment reads")
-    if not _is_a(value, field.type) or not field.holds(value):
-      raise Refused(f"{name} = {value!r}: must be {field.allowed}")
-  missing = [name for name in _FIELDS if name not in flat]
-  if missing:
-    raise Refused(f"the config has no {missing[0]}")
+  read = list(_COMMON)
+  for choice, fields_of in _CHOICES.items():
+    _check_field(flat, choice, _one_of(fields_of))
+    read += [choice, *fields_of[flat[choice]]]
+  for name in flat:
+    if name not in read:
+      raise Refused(f"{name} is no field that this experiment reads")
+  for name in read:
+    if name not in _CHOICES:
+      _check_field(flat, name, _FIELDS[name])
   for total, part in (
     ("train.steps", "train.eval_every"),
     ("eval.test_size", "eval.batch_size"),
@@ -122,17 +180,36 @@ def check(config: Config):
         f"{name} = {flat[name]}: must be a multiple of the "
         f"{jax.device_count()} devices"
       )
-  heads = flat["model.heads"]
-  if flat["model.matching"] and len(heads) != 2:
+  heads = flat.get("model.heads")
+  if heads and flat["model.matching"] and len(heads) != 2:
     raise Refused(
       f"model.matching = {flat['model.matching']}: must be 0 unless there are "
       f"two layers, and model.heads = {heads!r}"
     )
+  model, optimizer = flat["model.name"], flat["train.optimizer"]
+  if optimizer == "algorithm_1" and model != "reduced":
+    raise Refused(
+      f"train.optimizer = 'algorithm_1': is for model.name = 'reduced', not "
+      f"{model!r}"
+    )
+  if model == "reduced" and not flat["train.epsilon"]:
+    raise Refused(
+      "train.epsilon = 0: must be positive for model.name = 'reduced', which "
+      "predicts probabilities of 0"
+    )
+
+
+def _check_field(flat: dict, name: str, field: _Field):
+  if name not in flat:
+    raise Refused(f"the config has no {name}")
+  value = flat[name]
+  if not _is_a(value, field.type) or not field.holds(value):
+    raise Refused(f"{name} = {value!r}: must be {field.allowed}")
 
 
 def _is_a(value, expected: type) -> bool:
-  if isinstance(value, bool):
-    return False
+  if isinstance(value, bool) or expected is bool:
+    return isinstance(value, bool) and expected is bool
   return isinstance(value, (int, float) if expected is float else expected)
 
 
@@ -145,8 +222,6 @@ def graph(config: Config) -> Graph:
   """The causal graph."""
   try:
     built = _GRAPHS[config.graph.name](config.graph)
-  except AttributeError as error:
-    raise Refused(f"graph: a field is missing: {error}") from error
   except ValueError as error:
     raise Refused(f"graph: {error}") from error
   K = built.parents_TxK.shape[1]
@@ -155,10 +230,11 @@ def graph(config: Config) -> Graph:
       f"prior.root_law = 'stationary': must be 'uniform' or 'dirichlet' on a "
       f"graph with up to {K} parents"
     )
-  if K > config.model.heads[0]:
+  heads = config.model.get("heads", (1,))
+  if K > heads[0]:
     raise Refused(
-      f"model.heads = {config.model.heads!r}: the first layer needs at least "
-      f"{K} heads, one for each parent"
+      f"model: the first layer needs at least {K} heads, one for each parent, "
+      f"and has {heads[0]}"
     )
   return built
 
@@ -172,26 +248,34 @@ def model(config: Config, graph: Graph):
 
 def optimizer(config: Config) -> optax.GradientTransformation:
   """The optimiser with its schedule over all of the training."""
-  c = config.train
-  rate = _SCHEDULES[c.schedule](c.learning_rate, c.steps)
-  return _OPTIMIZERS[c.optimizer](rate, c.weight_decay)
+  return _OPTIMIZERS[config.train.optimizer](config.train)
 
 
 def sampler(config: Config, graph: Graph, batch_size: int):
   """A function of a key that draws a batch, split over all devices."""
-  prior = _PRIORS[config.prior.name](config.prior)
   split = NamedSharding(_mesh(), PartitionSpec("batch"))
 
   def draw(key: jax.Array) -> Prompt:
-    batch = sampling.sample_batch(key, graph, prior, config.prior.S, batch_size)
+    batch = sampling.sample_batch(
+      key, graph, prior(config), config.prior.S, batch_size
+    )
     return jax.lax.with_sharding_constraint(batch, split)
 
   return draw
 
 
+def prior(config: Config) -> priors.Prior:
+  """The law of the kernels."""
+  return _PRIORS[config.prior.name](config.prior)
+
+
 def replicate(tree):
   """The arrays of a tree on every device."""
   return jax.device_put(tree, NamedSharding(_mesh(), PartitionSpec()))
+
+
+def _rate(c: Config) -> optax.Schedule:
+  return _SCHEDULES[c.schedule](c.learning_rate, c.steps)
 
 
 def _mesh() -> Mesh:

@@ -83,7 +83,7 @@ def write(
       T, edges.recovered_edges, edges.missed_edges, edges.false_edges
     ),
     "parameters": plotting.parameter_blocks(
-      _panels(params, config.prior.S, T, config.model.heads)
+      _PANELS[config.model.name](params, config, T)
     ),
   }
   for name, figure in figures.items():
@@ -103,8 +103,18 @@ def write(
   runs.write_text(workdir / "report.html", page)
 
 
-def _panels(params: Any, S: int, T: int, heads) -> list[plotting.Panel]:
-  panels = []
+def _reduced_panels(params, config: build.Config, T: int):
+  positions, tokens = [("position", T)], [("token", config.prior.S)]
+  # Entries over the diagonal are masked and never trained.
+  return [
+    plotting.Panel("A1", np.asarray(params["A1"]), positions, positions),
+    plotting.Panel("A2", np.asarray(params["A2"]), tokens, tokens),
+  ]
+
+
+def _disentangled_panels(params, config: build.Config, T: int):
+  S, panels = config.prior.S, []
+  heads = config.model.heads
   for layer, num_heads in enumerate(heads, start=1):
     blocks = plotting.stream_blocks(S, T, heads[: layer - 1])
     for head in range(num_heads):
@@ -114,6 +124,9 @@ def _panels(params: Any, S: int, T: int, heads) -> list[plotting.Panel]:
   blocks = plotting.stream_blocks(S, T, heads)
   output = [("next token", S)]
   return [*panels, plotting.Panel("W", np.asarray(params["W"]), blocks, output)]
+
+
+_PANELS = {"disentangled": _disentangled_panels, "reduced": _reduced_panels}
 
 
 def _with_error(result: Mapping, name: str) -> str:

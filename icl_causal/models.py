@@ -1,10 +1,10 @@
 """Transformers that read a prompt and predict the law of the next token.
 
 A model maps tokens to `(f_S, out)`: f_S is the predicted law of s_{T+1}, and
-`out` names what led to it: `logits_S`, and for each layer l the map
-`attention_l`, of shape heads x T x T. Of the last layer only the last position
-is read, so its map is that row alone, heads x T. Models are written for one
-prompt; the caller vmaps.
+`out` names what led to it: `logits_S` where there are any, and for each layer l
+the map `attention_l`, of shape heads x T x T. Of the last layer only the last
+position is read, so its map is that row alone, heads x T. Models are written
+for one prompt; the caller vmaps.
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,47 @@ from jax import numpy as jnp
 # A block of the residual stream is the one-hot input, mixed over positions by
 # a product of attention maps: a matrix Q x T, or None for the identity.
 Mix = jax.Array | None
+
+
+class Reduced(nn.Module):
+  """The model of the theory: A1 over positions, A2 over tokens, nothing else.
+
+  f = X^T softmax(softmax(mask(A1)) X A2^T x_T), where X is T x S, the one-hot
+  tokens, and x_T the last of them. The mask is causal and includes the
+  diagonal. Layer 1 copies tokens to where they are the parents of, layer 2
+  attends to the copies that match the query, and f is the mean of the tokens
+  attended to: a law without a softmax, whose entries may be 0, so that a loss
+  needs its epsilon. A1 starts at zero, A2 at `matching` times the identity,
+  the beta_0 of Algorithm 1.
+
+  Parameters: `A1` (T, T), `A2` (S, S).
+
+  Attributes:
+    S: states.
+    T: positions.
+    matching: the multiple of the identity that A2 starts from.
+  """
+
+  S: int
+  T: int
+  matching: float = 0.0
+
+  @nn.compact
+  def __call__(self, x_T: jax.Array) -> tuple[jax.Array, dict]:
+    """(f_S, out) for the tokens of one prompt; `out` has no logits."""
+    _check_tokens(x_T, self.T)
+    token_TxS = jax.nn.one_hot(x_T, self.S, dtype=jnp.result_type(float))
+    A1_TxT = self.param("A1", nn.initializers.zeros, (self.T, self.T))
+    A2_SxS = self.param("A2", self._start_A2, (self.S, self.S))
+    mask_TxT = jnp.tri(self.T, dtype=bool)
+    copy_TxT = jax.nn.softmax(jnp.where(mask_TxT, A1_TxT, -jnp.inf))
+    match_T = jax.nn.softmax(copy_TxT @ (token_TxS @ (token_TxS[-1] @ A2_SxS)))
+    out = {"attention_1": copy_TxT[None], "attention_2": match_T[None]}
+    return match_T @ token_TxS, out
+
+  def _start_A2(self, key, shape):
+    del key
+    return self.matching * jnp.eye(*shape)
 
 
 class Disentangled(nn.Module):
@@ -53,8 +94,7 @@ class Disentangled(nn.Module):
   @nn.compact
   def __call__(self, x_T: jax.Array) -> tuple[jax.Array, dict]:
     """(f_S, out) for the tokens of one prompt."""
-    if x_T.shape != (self.T,):
-      raise ValueError(f"expected {self.T} tokens, got shape {x_T.shape}")
+    _check_tokens(x_T, self.T)
     token_TxS = jax.nn.one_hot(x_T, self.S, dtype=jnp.result_type(float))
     mask_TxT = jnp.where(jnp.tri(self.T, dtype=bool), 0, -jnp.inf)
     mixes: list = [None]
@@ -100,6 +140,11 @@ class Disentangled(nn.Module):
     eye = self.matching * jnp.eye(self.S)[None]
     W = W_DxS.reshape(*blocks, self.S)
     return W.at[1:, 0, : self.S].add(eye).reshape(shape)
+
+
+def _check_tokens(x_T, T: int):
+  if x_T.shape != (T,):
+    raise ValueError(f"expected {T} tokens, got shape {x_T.shape}")
 
 
 def _scores(A_DxD, queries: Sequence[Mix], keys: Sequence[Mix], x_T, token_TxS):

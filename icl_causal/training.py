@@ -93,10 +93,88 @@ def train(
   return jax.lax.scan(step, state, length=num_steps)
 
 
+class AlgorithmState(NamedTuple):
+  """What Algorithm 1 carries from step to step.
+
+  Attributes:
+    step: int32, the steps taken.
+    first_steps: int32, how many of them belong to stage 1.
+  """
+
+  step: jax.Array
+  first_steps: jax.Array
+
+
+def algorithm_1(
+  first_rate,
+  second_rate,
+  max_first_steps,
+  stop=1.0,
+  rescale_rows: bool = False,
+) -> optax.GradientTransformation:
+  """Algorithm 1 of the paper as an optimiser of `models.Reduced`.
+
+  Stage 1 is gradient descent on A1 alone, stage 2 on A2 alone. Stage 1 ends
+  after `max_first_steps`, or before that as soon as the median row is decided:
+  of the rows with more than half of their attention on one position, half have
+  a share of `stop` on it. Roots have a gradient too, of noise and of finite T,
+  and would drift towards some position if stage 1 went on. The stop looks at
+  A1 alone, and is ours, as is the choice of all rates.
+
+  Args:
+    first_rate: learning rate of stage 1; may be traced, like all that follow.
+    second_rate: learning rate of stage 2.
+    max_first_steps: of stage 1.
+    stop: the share of attention; 1 never stops.
+    rescale_rows: multiplies row i, counted from 1, of the gradient of A1 by i.
+      The gradient has a factor 1/i, which makes late positions slow.
+  """
+
+  def init(params):
+    del params
+    return AlgorithmState(jnp.int32(0), jnp.int32(0))
+
+  def update(updates, state, params=None):
+    if params is None:
+      raise ValueError("Algorithm 1 looks at A1: update needs the parameters")
+    in_first = (state.first_steps == state.step) & (
+      state.step < max_first_steps
+    )
+    in_first &= ~_median_row_decided(params["A1"], stop)
+    A1_TxT = updates["A1"]
+    if rescale_rows:
+      A1_TxT *= jnp.arange(1, len(A1_TxT) + 1)[:, None]
+    updates = {
+      "A1": jnp.where(in_first, -first_rate, 0) * A1_TxT,
+      "A2": jnp.where(in_first, 0, -second_rate) * updates["A2"],
+    }
+    return updates, AlgorithmState(
+      state.step + 1, state.first_steps + in_first.astype(jnp.int32)
+    )
+
+  return optax.GradientTransformation(init, update)
+
+
+def _median_row_decided(A1_TxT, stop):
+  """Whether half of the rows that are above 1/2 somewhere are above `stop`.
+
+  Row 0, which can attend to itself alone, does not count.
+  """
+  mask_TxT = jnp.tri(len(A1_TxT), dtype=bool)
+  attention = jax.nn.softmax(jnp.where(mask_TxT, A1_TxT, -jnp.inf))
+  largest = attention[1:].max(axis=1)
+  decided = (largest >= stop).sum()
+  return (decided > 0) & (2 * decided >= (largest > 0.5).sum())
+
+
 def evaluate(
   params, model: nn.Module, x_NxT, y_NxS, batch_size: int, epsilon: float = 0.0
 ) -> Evaluation:
   """The model on a test set, `batch_size` prompts at a time.
+
+  What is scored is the law (f + epsilon) / (1 + S epsilon), so that the loss is
+  that of a predictor and can be held against others'. It is the loss that was
+  trained plus the constant log(1 + S epsilon).
 
   Args:
     params: of the model.
@@ -115,7 +193,8 @@ def evaluate(
   def one(x_T, y_S):
     f_S, out = model.apply({"params": params}, x_T)
     maps = {name: a for name, a in out.items() if name.startswith("attention")}
-    return metrics.loss(f_S, y_S, epsilon), maps
+    smooth_S = (f_S + epsilon) / (1 + f_S.size * epsilon)
+    return metrics.loss(smooth_S, y_S), maps
 
   def batch(xy):
     loss_B, maps = jax.vmap(one)(*xy)

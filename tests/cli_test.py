@@ -15,6 +15,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 CHAIN = "--config=configs/single_parent.py:chain"
 MANUAL = "--config=configs/single_parent.py:manual"
+TWO_STAGE = "--config=configs/two_stage.py:forest"
 TINY = (
   "--config.train.steps=4",
   "--config.train.eval_every=2",
@@ -64,6 +65,18 @@ REFUSED = {
     "model.matching = 0.5: must",
   ),
   "optimizer": ([CHAIN, "--config.train.optimizer=lion"], "one of sgd, adamw"),
+  "algorithm": (
+    [TWO_STAGE, "--config.model.name=disentangled"],
+    "the config has no model.heads",
+  ),
+  "epsilon": (
+    [TWO_STAGE, "--config.train.epsilon=0"],
+    "train.epsilon = 0: must be positive",
+  ),
+  "stop": (
+    [TWO_STAGE, "--config.train.stop=2"],
+    "must be a number from 0 to 1",
+  ),
   "steps": (
     [CHAIN, "--config.train.steps=100"],
     "train.steps = 100: must be a multiple of train.eval_every = 128",

@@ -146,10 +146,41 @@ def test_matching_start_prefers_tokens_whose_copy_is_the_query():
   np.testing.assert_allclose(f_S, [1 / 3] * 3, atol=1e-6)
 
 
+@pytest.mark.parametrize(("S", "T"), [(2, 3), (3, 6), (5, 4)])
+def test_reduced_by_its_formula(S, T):
+  """X^T softmax(softmax(mask A1) X A2^T x_T), in numpy, matrix by matrix."""
+  model = models.Reduced(S, T)
+  rng = np.random.default_rng(0)
+  params = {"A1": rng.normal(size=(T, T)), "A2": rng.normal(size=(S, S))}
+  apply = jax.jit(model.apply)
+  for _ in range(5):
+    x_T = rng.integers(S, size=T)
+    X = np.eye(S)[x_T]
+    layer_1 = np.tril(np.exp(params["A1"]))
+    layer_1 /= layer_1.sum(axis=1, keepdims=True)
+    layer_2 = np.exp(layer_1 @ X @ params["A2"].T @ X[-1])
+    layer_2 /= layer_2.sum()
+    f_S, out = apply({"params": params}, x_T)
+    np.testing.assert_allclose(f_S, X.T @ layer_2, atol=1e-12)
+    np.testing.assert_allclose(out["attention_1"], layer_1[None], atol=1e-12)
+    np.testing.assert_allclose(out["attention_2"], layer_2[None], atol=1e-12)
+
+
+def test_reduced_start():
+  x_T = jnp.array([0, 1, 2, 1])
+  variables = jax.jit(models.Reduced(3, 4, matching=0.2).init)(
+    jax.random.key(0), x_T
+  )
+  np.testing.assert_array_equal(variables["params"]["A1"], np.zeros((4, 4)))
+  np.testing.assert_allclose(variables["params"]["A2"], 0.2 * np.eye(3))
+
+
 def test_refuses():
   x_T = jnp.zeros(4, int)
   with pytest.raises(ValueError, match=r"expected 5 tokens, got shape \(4,\)"):
     models.Disentangled(3, 5, (1, 1)).init(jax.random.key(0), x_T)
+  with pytest.raises(ValueError, match=r"expected 5 tokens, got shape \(4,\)"):
+    models.Reduced(3, 5).init(jax.random.key(0), x_T)
   with pytest.raises(ValueError, match="for two layers, got 3"):
     models.Disentangled(3, 4, (1, 1, 1), matching=1.0).init(
       jax.random.key(0), x_T

@@ -1,4 +1,5 @@
 import functools
+import itertools
 
 import jax
 from jax import numpy as jnp
@@ -115,3 +116,100 @@ def test_training_recovers_a_small_graph():
     found.attention["attention_1"], GRAPH, include_self=True
   )
   assert edges.recovered == edges.edges == 4
+
+
+def _reduced_steps(num_steps, optimizer, seed=0):
+  """The states of a reduced model before the first step and after each."""
+  model = models.Reduced(S, T, matching=0.1)
+  step = jax.jit(
+    lambda state: training.train(
+      state, jax.random.key(seed), 1, model, optimizer, _draw, epsilon=0.1
+    )[0]
+  )
+  states = [training.init(jax.random.key(0), model, optimizer)]
+  for _ in range(num_steps):
+    states.append(step(states[-1]))
+  return states
+
+
+def _moved(states, name):
+  return [
+    bool((one.params[name] != other.params[name]).any())
+    for one, other in itertools.pairwise(states)
+  ]
+
+
+def test_algorithm_1_trains_one_matrix_after_the_other():
+  states = _reduced_steps(5, training.algorithm_1(10.0, 1.0, 3))
+  assert _moved(states, "A1") == [True] * 3 + [False] * 2
+  assert _moved(states, "A2") == [False] * 3 + [True] * 2
+  assert states[-1].opt_state == (5, 3)
+
+
+@pytest.mark.parametrize("rescale", [False, True])
+def test_algorithm_1_takes_gradient_steps(rescale):
+  """Against gradients written out, of each stage."""
+  optimizer = training.algorithm_1(10.0, 2.0, 1, rescale_rows=rescale)
+  states = _reduced_steps(2, optimizer)
+  rows = np.arange(1, T + 1)[:, None] if rescale else 1
+  for step, name, rate in ((0, "A1", 10.0 * rows), (1, "A2", 2.0)):
+    batch = jax.jit(_draw)(jax.random.fold_in(jax.random.key(0), step))
+
+    def mean_loss(params, batch=batch):
+      layer_1 = jnp.exp(params["A1"]) * jnp.tri(T)
+      layer_1 = layer_1 / layer_1.sum(axis=1, keepdims=True)
+      X = jnp.eye(S)[batch.x_T]
+      scores = jnp.einsum(
+        "ij,bjs,ts,bt->bi", layer_1, X, params["A2"], X[:, -1]
+      )
+      f_BxS = jnp.einsum("bi,bis->bs", jax.nn.softmax(scores), X)
+      return -(batch.y_S * jnp.log(f_BxS + 0.1)).sum(1).mean()
+
+    gradient = jax.jit(jax.grad(mean_loss))(states[step].params)[name]
+    np.testing.assert_allclose(
+      states[step + 1].params[name],
+      states[step].params[name] - rate * gradient,
+      atol=1e-5,
+    )
+
+
+def test_algorithm_1_stops_when_the_median_decided_row_is():
+  """Rows of attention .9, .9, .6, .5 at most: two of three are decided."""
+  share = jnp.array([1.0, 0.9, 0.9, 0.6, 0.5])
+  others = (1 - share) / jnp.maximum(jnp.arange(5), 1)
+  A1 = jnp.log(jnp.diag(share - others) + jnp.tri(5) * others[:, None] + 1e-9)
+  params = {"A1": A1, "A2": jnp.eye(3)}
+  gradient = jax.tree.map(jnp.ones_like, params)
+
+  def in_first(stop, A1=A1):
+    optimizer = training.algorithm_1(1.0, 1.0, 10, stop)
+    moving = params | {"A1": A1}
+    updates, _ = optimizer.update(gradient, optimizer.init(moving), moving)
+    return bool((updates["A1"] != 0).all() and (updates["A2"] == 0).all())
+
+  assert in_first(0.91)
+  assert not in_first(0.89)
+  # Flat rows decide nothing, whatever row 0 does.
+  assert in_first(0.89, jnp.zeros((5, 5)))
+  # Once over, stage 1 does not come back.
+  optimizer = training.algorithm_1(1.0, 1.0, 10, 0.89)
+  _, state = optimizer.update(gradient, optimizer.init(params), params)
+  flat = params | {"A1": jnp.zeros((5, 5))}
+  updates, state = optimizer.update(gradient, state, flat)
+  assert (updates["A1"] == 0).all()
+  assert (updates["A2"] == -1).all()
+  assert state == (2, 0)
+
+
+def test_evaluation_scores_the_smoothed_law():
+  model = models.Reduced(S, T, matching=0.1)
+  params = training.init(jax.random.key(0), model, ADAM).params
+  test = jax.jit(_draw, static_argnums=1)(jax.random.key(2), 16)
+  found = training.evaluate(params, model, test.x_T, test.y_S, 16, 0.1)
+  f_NxS, _ = jax.vmap(lambda x_T: model.apply({"params": params}, x_T))(
+    test.x_T
+  )
+  trained_N = jax.vmap(lambda f, y: metrics.loss(f, y, 0.1))(f_NxS, test.y_S)
+  np.testing.assert_allclose(
+    found.loss_N, trained_N + np.log(1 + 0.1 * S), rtol=1e-5
+  )
