@@ -4,8 +4,9 @@
     python -m experiments.forests --config=configs/two_stage.py:VARIANT
 
 VARIANT: forest (default; S = 3, T = 20), large (S = 10, T = 64), both random
-forests with roots half of the time, or chain (S = 10, T = 20). There is one
-tier, `quick`.
+forests with roots half of the time, or chain (S = 10, T = 20). The one tier is
+`quick`: under 20 s for one graph, 100 s for a thousand of `forest`, on two
+cores; every edge, .99 of the attention on the parent.
 
 Stage 1 is gradient descent on A1 with row i of the gradient multiplied by i,
 until the median row with a majority has .992 on one position; stage 2 is
@@ -16,6 +17,7 @@ found: all are ours, chosen on seed 100.
 from ml_collections import ConfigDict
 
 VARIANTS = ("forest", "large", "chain")
+TIERS = ("quick",)
 
 
 def get_config(variant_and_tier: str = "forest,quick") -> ConfigDict:
@@ -23,8 +25,8 @@ def get_config(variant_and_tier: str = "forest,quick") -> ConfigDict:
   variant, _, tier = variant_and_tier.partition(",")
   if variant not in VARIANTS:
     raise ValueError(f"variant {variant!r} must be one of {VARIANTS}")
-  if tier not in ("", "quick"):
-    raise ValueError(f"tier {tier!r} must be 'quick'")
+  if tier and tier not in TIERS:
+    raise ValueError(f"tier {tier!r} must be one of {TIERS}")
   config = ConfigDict()
   config.seed = 0
   forest = {"name": "random_forest", "seed": 0, "root_probability": 0.5}
@@ -41,16 +43,16 @@ def get_config(variant_and_tier: str = "forest,quick") -> ConfigDict:
   }
   config.model = {"name": "reduced", "matching": 0.1}
   config.train = {
-    "steps": 64,
+    "steps": 48,
     "batch_size": 512,
     "eval_every": 8,
     "optimizer": "algorithm_1",
-    "learning_rate": 1000.0,
+    "learning_rate": {"forest": 1e3, "large": 2e4, "chain": 2e3}[variant],
     "second_learning_rate": 20.0,
-    "first_steps": 48,
+    "first_steps": 40,
     "stop": 0.992,
     "rescale_rows": True,
     "epsilon": 0.1,
   }
-  config.eval = {"test_size": 2**14, "batch_size": 2**10, "seed": 0}
+  config.eval = {"test_size": 2**12, "batch_size": 2**10, "seed": 0}
   return config

@@ -20,17 +20,14 @@ from icl_causal import models
 from icl_causal import priors
 from icl_causal import sampling
 
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 1024, "Prompts.", 1)
-_REPEATS = flags.DEFINE_integer("repeats", 15, "Timings of each.", 3)
-
 S, T, ALPHA = 10, 20, 0.1
 
 
 def main():
   """The command."""
-  batch_size = _BATCH_SIZE.value
+  batch_size, repeats = flags.FLAGS.batch_size, flags.FLAGS.repeats
   print(
-    f"S = {S}, T = {T}, chain, batch {batch_size}, {_REPEATS.value} timings, "
+    f"S = {S}, T = {T}, chain, batch {batch_size}, {repeats} timings, "
     f"{jax.devices()[0].device_kind}\n"
     f"{'':<12}{'textbook ms':>14}{'ours ms':>10}{'times faster':>14}"
   )
@@ -38,7 +35,7 @@ def main():
     "sampling": sampling_pair(batch_size),
     "gradient": gradient_pair(batch_size),
   }.items():
-    slow_ms, fast_ms, ratio = compare(slow, fast, _REPEATS.value)
+    slow_ms, fast_ms, ratio = compare(slow, fast, repeats)
     print(f"{name:<12}{slow_ms:>14.2f}{fast_ms:>10.2f}{ratio:>14.1f}")
 
 
@@ -103,4 +100,6 @@ def _timed(function: Callable, *arguments) -> Callable[[], float]:
 
 
 if __name__ == "__main__":
+  flags.DEFINE_integer("batch_size", 1024, "Prompts.", 1)
+  flags.DEFINE_integer("repeats", 15, "Timings of each.", 3)
   cli.run(main)

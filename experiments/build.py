@@ -25,13 +25,13 @@ from icl_causal.sampling import Prompt
 Config = Any
 
 _GRAPHS = {
-  "chain": lambda c: graphs.chain(c.T),
-  "pairs": lambda c: graphs.pairs(c.T),
-  "random_tree": lambda c: graphs.random_tree(key(c.seed, "graph"), c.T),
-  "random_forest": lambda c: graphs.random_forest(
-    key(c.seed, "graph"), c.T, c.root_probability
+  "chain": lambda c, key: graphs.chain(c.T),
+  "pairs": lambda c, key: graphs.pairs(c.T),
+  "random_tree": lambda c, key: graphs.random_tree(key, c.T),
+  "random_forest": lambda c, key: graphs.random_forest(
+    key, c.T, c.root_probability
   ),
-  "manual": lambda c: graphs.from_parents(c.parents),
+  "manual": lambda c, key: graphs.from_parents(c.parents),
 }
 _PRIORS = {
   "dirichlet": lambda c: priors.dirichlet(c.alpha, c.root_law),
@@ -218,10 +218,18 @@ def key(seed: int, stream: str) -> jax.Array:
   return jax.random.fold_in(jax.random.key(seed), _STREAMS.index(stream))
 
 
-def graph(config: Config) -> Graph:
-  """The causal graph."""
+def graph(config: Config, index=None) -> Graph:
+  """The causal graph.
+
+  Args:
+    config: of the run.
+    index: of many graphs that one seed stands for; may be traced.
+  """
+  graph_key = key(config.graph.get("seed", 0), "graph")
+  if index is not None:
+    graph_key = jax.random.fold_in(graph_key, index)
   try:
-    built = _GRAPHS[config.graph.name](config.graph)
+    built = _GRAPHS[config.graph.name](config.graph, graph_key)
   except ValueError as error:
     raise Refused(f"graph: {error}") from error
   K = built.parents_TxK.shape[1]

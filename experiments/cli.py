@@ -1,6 +1,7 @@
 """How every command starts, and how it ends when it can't go on."""
 
 from collections.abc import Callable, Sequence
+import pathlib
 import sys
 from typing import Any, NoReturn
 
@@ -8,8 +9,11 @@ from absl import app
 from absl import flags
 from absl import logging
 import jax
+from ml_collections import config_flags
 
 from icl_causal import runs
+
+flags.disclaim_key_flags()  # what is defined here belongs to the command
 
 
 class Refused(Exception):
@@ -44,15 +48,38 @@ def run(main: Callable[[], None]):
   app.run(guarded, flags_parser=_parse)
 
 
-def config(flag: flags.FlagHolder) -> Any:
-  """The ConfigDict of a config-file flag."""
-  if flag.value is None:
+def define_run_flags():
+  """Defines --config, --workdir and --overwrite for the command that calls.
+
+  Flags are defined when a command starts, not when its module is imported, so
+  that one process can import several.
+  """
+  config_flags.DEFINE_config_file(
+    "config", help_string="configs/NAME.py:VARIANT[,TIER]", lock_config=True
+  )
+  flags.DEFINE_string(
+    "workdir", None, "Run directory; by default one under runs/."
+  )
+  flags.DEFINE_bool(
+    "overwrite", False, "Delete what the run directory holds, and start anew."
+  )
+
+
+def config() -> Any:
+  """The ConfigDict of --config."""
+  value = flags.FLAGS.config
+  if value is None:
     raise Refused("--config is missing: configs/NAME.py:VARIANT[,TIER]")
   try:
-    flag.value.to_dict()  # a file that can't be read is told of only now
+    value.to_dict()  # a file that can't be read is told of only now
   except OSError as error:
     raise Refused(f"--config: {error}") from error
-  return flag.value
+  return value
+
+
+def workdir(default: str) -> pathlib.Path:
+  """The run directory, runs/DEFAULT unless --workdir names another."""
+  return pathlib.Path(flags.FLAGS.workdir or f"runs/{default}")
 
 
 def _parse(argv: Sequence[str]) -> list[str]:

@@ -12,7 +12,6 @@ import time
 
 from absl import flags
 import jax
-from ml_collections import config_flags
 import numpy as np
 import tqdm
 
@@ -25,25 +24,14 @@ from icl_causal import runs
 from icl_causal import training
 from icl_causal.graphs import Graph
 
-_CONFIG = config_flags.DEFINE_config_file(
-  "config", help_string="configs/NAME.py:VARIANT[,TIER]", lock_config=True
-)
-_WORKDIR = flags.DEFINE_string(
-  "workdir", None, "Run directory; by default runs/NAME-HASH of the config."
-)
-_OVERWRITE = flags.DEFINE_bool(
-  "overwrite", False, "Delete what the run directory holds, and start anew."
-)
-
 
 def main():
   """The command."""
-  config = cli.config(_CONFIG)
+  config = cli.config()
   build.check(config)
-  name = f"{config.graph.name}-{runs.digest(config.to_dict())}"
-  workdir = pathlib.Path(_WORKDIR.value or f"runs/{name}")
+  workdir = cli.workdir(f"{config.graph.name}-{runs.digest(config.to_dict())}")
   graph = build.graph(config)
-  if runs.prepare(workdir, config.to_dict(), _OVERWRITE.value):
+  if runs.prepare(workdir, config.to_dict(), flags.FLAGS.overwrite):
     print(f"{workdir} is finished; --overwrite runs it again")
   else:
     train(config, graph, workdir)
@@ -165,4 +153,5 @@ def check_finite(losses, step: int, workdir: pathlib.Path):
 
 
 if __name__ == "__main__":
+  cli.define_run_flags()
   cli.run(main)

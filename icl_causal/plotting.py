@@ -8,6 +8,7 @@ from matplotlib.colors import AsinhNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 import numpy as np
 
 Edges = Sequence[tuple[int, int]]
@@ -105,6 +106,48 @@ def graph_and_attention(adjacency_TxT, attention_HxTxT) -> Figure:
         )
       )
   figure.colorbar(image, ax=all_axes, shrink=0.8)
+  return figure
+
+
+def attention_by_position(
+  mean: Sequence[float | None],
+  deviation: Sequence[float | None],
+  roots: Sequence[int],
+  false_parents: Sequence[int],
+) -> Figure:
+  """Attention to the parent over many graphs, and roots with a false parent.
+
+  Args:
+    mean: attention on the parent by position; None where no graph has one.
+    deviation: its standard deviation, drawn as a band.
+    roots: how many graphs have a root at each position.
+    false_parents: how many of these attend to one earlier position.
+  """
+  figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+  above, below = figure.subplots(2, 1, sharex=True)
+  i = np.array([i for i, m in enumerate(mean) if m is not None], int)
+  middle = np.array([m for m in mean if m is not None])
+  width = np.array([d for d in deviation if d is not None])
+  above.fill_between(
+    i,
+    middle - width,
+    middle + width,
+    color="#0072B2",
+    alpha=0.25,
+    linewidth=0,
+    label="standard deviation over graphs",
+  )
+  above.plot(i, middle, color="#0072B2", marker=".", label="mean")
+  above.set_ylabel("attention on the parent")
+  positions = np.arange(len(roots))
+  below.bar(positions, roots, color="#cccccc", label="roots")
+  below.bar(
+    positions, false_parents, color="#D55E00", label="with a false parent"
+  )
+  below.set_ylabel("graphs")
+  below.set_xlabel("position")
+  below.xaxis.set_major_locator(MaxNLocator(integer=True))
+  figure.legend(loc="outside lower center", ncols=2, frameon=False)
   return figure
 
 

@@ -125,7 +125,7 @@ def algorithm_1(
     first_rate: learning rate of stage 1; may be traced, like all that follow.
     second_rate: learning rate of stage 2.
     max_first_steps: of stage 1.
-    stop: the share of attention; 1 never stops.
+    stop: the share of attention.
     rescale_rows: multiplies row i, counted from 1, of the gradient of A1 by i.
       The gradient has a factor 1/i, which makes late positions slow.
   """
@@ -158,11 +158,12 @@ def algorithm_1(
 def _median_row_decided(A1_TxT, stop):
   """Whether half of the rows that are above 1/2 somewhere are above `stop`.
 
-  Row 0, which can attend to itself alone, does not count.
+  Row 0, which can attend to itself alone, does not count, nor does the query's,
+  which learns to attend to itself long before the others.
   """
   mask_TxT = jnp.tri(len(A1_TxT), dtype=bool)
   attention = jax.nn.softmax(jnp.where(mask_TxT, A1_TxT, -jnp.inf))
-  largest = attention[1:].max(axis=1)
+  largest = attention[1:-1].max(axis=1)
   decided = (largest >= stop).sum()
   return (decided > 0) & (2 * decided >= (largest > 0.5).sum())
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from configs import single_parent
+from configs import two_stage
 from experiments import build
 from experiments import show
 from experiments import train
@@ -138,10 +139,17 @@ def test_readme_shows_what_the_demo_printed():
   assert textwrap.dedent(shown).strip() == show.table(demo)
 
 
-@pytest.mark.parametrize("variant", single_parent.VARIANTS)
-@pytest.mark.parametrize("tier", single_parent.TIERS)
-def test_every_config_is_accepted(variant, tier):
-  config = single_parent.get_config(f"{variant},{tier}")
+CONFIGS = [
+  (module, f"{variant},{tier}")
+  for module in (single_parent, two_stage)
+  for variant in module.VARIANTS
+  for tier in module.TIERS
+]
+
+
+@pytest.mark.parametrize(("module", "variant_and_tier"), CONFIGS)
+def test_every_config_is_accepted(module, variant_and_tier):
+  config = module.get_config(variant_and_tier)
   build.check(config)
   graph = build.graph(config)
   state = training.init(

@@ -174,10 +174,13 @@ def test_algorithm_1_takes_gradient_steps(rescale):
 
 
 def test_algorithm_1_stops_when_the_median_decided_row_is():
-  """Rows of attention .9, .9, .6, .5 at most: two of three are decided."""
-  share = jnp.array([1.0, 0.9, 0.9, 0.6, 0.5])
-  others = (1 - share) / jnp.maximum(jnp.arange(5), 1)
-  A1 = jnp.log(jnp.diag(share - others) + jnp.tri(5) * others[:, None] + 1e-9)
+  """Rows of attention .9, .9, .6, .5 at most: two of three are decided.
+
+  The query's row, at .99, does not count, nor does row 0.
+  """
+  share = jnp.array([1.0, 0.9, 0.9, 0.6, 0.5, 0.99])
+  others = (1 - share) / jnp.maximum(jnp.arange(6), 1)
+  A1 = jnp.log(jnp.diag(share - others) + jnp.tri(6) * others[:, None] + 1e-9)
   params = {"A1": A1, "A2": jnp.eye(3)}
   gradient = jax.tree.map(jnp.ones_like, params)
 
@@ -190,11 +193,11 @@ def test_algorithm_1_stops_when_the_median_decided_row_is():
   assert in_first(0.91)
   assert not in_first(0.89)
   # Flat rows decide nothing, whatever row 0 does.
-  assert in_first(0.89, jnp.zeros((5, 5)))
+  assert in_first(0.89, jnp.zeros((6, 6)))
   # Once over, stage 1 does not come back.
   optimizer = training.algorithm_1(1.0, 1.0, 10, 0.89)
   _, state = optimizer.update(gradient, optimizer.init(params), params)
-  flat = params | {"A1": jnp.zeros((5, 5))}
+  flat = params | {"A1": jnp.zeros((6, 6))}
   updates, state = optimizer.update(gradient, state, flat)
   assert (updates["A1"] == 0).all()
   assert (updates["A2"] == -1).all()

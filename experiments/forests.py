@@ -1,0 +1,228 @@
+"""Trains on many graphs at once, and counts the edges that were found.
+
+    python -m experiments.forests --config=configs/two_stage.py:forest
+
+Every graph has its own draw of the graph, of the data and of the test prompts;
+all are trained by one compiled program. Leaves result.json and a figure.
+"""
+
+import time
+from typing import NamedTuple
+
+from absl import flags
+import jax
+import numpy as np
+
+from experiments import build
+from experiments import cli
+from icl_causal import graphs
+from icl_causal import metrics
+from icl_causal import plotting
+from icl_causal import recovery
+from icl_causal import runs
+from icl_causal import sampling
+from icl_causal import training
+from icl_causal.graphs import Graph
+
+
+class Trained(NamedTuple):
+  """What is left of the training on one graph.
+
+  Attributes:
+    graph: drawn for it.
+    attention_HxTxT: of layer 1, averaged over the test prompts.
+    loss: on the test prompts, in nats.
+    edge_posterior_loss: of that predictor, on the same prompts.
+  """
+
+  graph: Graph
+  attention_HxTxT: jax.Array
+  loss: jax.Array
+  edge_posterior_loss: jax.Array
+
+
+def main():
+  """The command."""
+  config = cli.config()
+  build.check(config)
+  num_graphs = flags.FLAGS.num_graphs
+  record = {**config.to_dict(), "num_graphs": num_graphs}
+  workdir = cli.workdir(f"forests-{runs.digest(record)}")
+  if runs.prepare(workdir, record, flags.FLAGS.overwrite):
+    print(f"{workdir} is finished; --overwrite runs it again")
+  else:
+    started = time.monotonic()
+    result = count(train(config, num_graphs, flags.FLAGS.parallel))
+    result["wall_seconds"] = time.monotonic() - started
+    runs.save_figure(
+      workdir,
+      "attention_by_position",
+      plotting.attention_by_position(
+        result["parent_attention_by_position"],
+        result["parent_attention_deviation_by_position"],
+        result["roots_by_position"],
+        result["false_parents_by_position"],
+      ),
+    )
+    runs.write_result(workdir, result)
+  print(table(runs.read_result(workdir)))
+  print(f"\n{workdir}/result.json has every count by position")
+
+
+def train(config: build.Config, num_graphs: int, parallel: int) -> Trained:
+  """Trains on graphs 0, .., num_graphs - 1 of the config's seeds.
+
+  Args:
+    config: checked.
+    num_graphs: G.
+    parallel: how many are trained side by side.
+
+  Returns:
+    The arrays of `Trained`, with a leading axis G.
+  """
+  S, prior = config.prior.S, build.prior(config)
+  optimizer = build.optimizer(config)
+
+  def one(index):
+    graph = build.graph(config, index)
+    model = build.model(config, graph)
+    init_key, data_key, test_key = (
+      jax.random.fold_in(build.key(seed, stream), index)
+      for seed, stream in (
+        (config.seed, "init"),
+        (config.seed, "data"),
+        (config.eval.seed, "test"),
+      )
+    )
+    state = training.init(init_key, model, optimizer)
+    state, _ = training.train(
+      state,
+      data_key,
+      config.train.steps,
+      model,
+      optimizer,
+      lambda key: sampling.sample_batch(
+        key, graph, prior, S, config.train.batch_size
+      ),
+      config.train.epsilon,
+    )
+    test = sampling.sample_batch(
+      test_key, graph, prior, S, config.eval.test_size
+    )
+    found = training.evaluate(
+      state.params,
+      model,
+      test.x_T,
+      test.y_S,
+      config.eval.batch_size,
+      config.train.epsilon,
+    )
+    predictors = metrics.predictor_losses(
+      test.x_T, test.y_S, graph, config.prior.alpha
+    )
+    return Trained(
+      graph,
+      found.attention["attention_1"],
+      found.loss_N.mean(),
+      predictors["edge_posterior"].mean(),
+    )
+
+  return jax.jit(
+    lambda indices: jax.lax.map(
+      one, indices, batch_size=min(parallel, num_graphs)
+    )
+  )(jax.numpy.arange(num_graphs))
+
+
+def count(trained: Trained) -> dict:
+  """Edges and false parents over all graphs, and by position."""
+  T = trained.attention_HxTxT.shape[-1]
+  attention = [[] for _ in range(T)]
+  roots, false_parents = np.zeros((2, T), int)
+  missed, false_edges = [], []
+  recovered = edges = 0
+  arrays = jax.tree.map(np.asarray, trained)
+  for g in range(len(arrays.loss)):
+    graph = Graph(*(rows[g] for rows in arrays.graph))
+    found = recovery.compare(
+      arrays.attention_HxTxT[g], graph, include_self=True
+    )
+    edges += found.edges
+    recovered += found.recovered
+    for (child, _), score in zip(
+      graphs.edges(graph), found.edge_scores, strict=True
+    ):
+      attention[child].append(score)
+    is_root_T = (graph.parents_TxK == graphs.NO_PARENT).all(axis=1)
+    roots[1:-1] += is_root_T[1:-1]
+    false_parents[[child for child, _ in found.false_edges]] += 1
+    missed += [[g, *edge] for edge in found.missed_edges]
+    false_edges += [[g, *edge] for edge in found.false_edges]
+  scores = np.concatenate(attention)
+  excess, error = metrics.mean_and_standard_error(
+    arrays.loss - arrays.edge_posterior_loss
+  )
+  return {
+    "num_graphs": len(arrays.loss),
+    "edges": edges,
+    "edges_recovered": recovered,
+    "parent_attention_mean": float(scores.mean()) if edges else None,
+    "parent_attention_min": float(scores.min()) if edges else None,
+    "roots": int(roots.sum()),
+    "false_parents": int(false_parents.sum()),
+    "loss": float(arrays.loss.mean()),
+    "excess_loss": excess,
+    "excess_loss_standard_error": error,
+    "parent_attention_by_position": _by_position(attention, np.mean),
+    "parent_attention_deviation_by_position": _by_position(attention, np.std),
+    "roots_by_position": roots.tolist(),
+    "false_parents_by_position": false_parents.tolist(),
+    "missed_edges": missed,
+    "false_edges": false_edges,
+  }
+
+
+def table(result: dict) -> str:
+  """The totals for a terminal, and false parents by position."""
+  attention = "none"
+  if result["edges"]:
+    attention = (
+      f"{result['parent_attention_mean']:.4f} on average, "
+      f"{result['parent_attention_min']:.3f} at least"
+    )
+  by_position = "  ".join(
+    f"{i}: {false}/{roots}"
+    for i, (false, roots) in enumerate(
+      zip(
+        result["false_parents_by_position"],
+        result["roots_by_position"],
+        strict=True,
+      )
+    )
+    if false
+  )
+  rows = [
+    ("graphs", str(result["num_graphs"])),
+    ("edges recovered", f"{result['edges_recovered']} of {result['edges']}"),
+    ("attention on the parent", attention),
+    ("false parents", f"{result['false_parents']} of {result['roots']} roots"),
+    ("  by position", by_position or "none"),
+    (
+      "excess loss (nats)",
+      f"{result['excess_loss']:.4f} +- "
+      f"{result['excess_loss_standard_error']:.4f} over graphs",
+    ),
+    ("seconds", f"{result['wall_seconds']:.1f}"),
+  ]
+  return "\n".join(f"{what:<26}{value}" for what, value in rows)
+
+
+def _by_position(values, statistic) -> list[float | None]:
+  return [float(statistic(v)) if v else None for v in values]
+
+
+if __name__ == "__main__":
+  cli.define_run_flags()
+  flags.DEFINE_integer("num_graphs", 1000, "Graphs to train on.", 1)
+  flags.DEFINE_integer("parallel", 8, "Graphs trained side by side.", 1)
+  cli.run(main)

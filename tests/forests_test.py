@@ -1,0 +1,80 @@
+import json
+
+import numpy as np
+import pytest
+
+from configs import two_stage
+from experiments import build
+from experiments import forests
+from experiments import train
+from icl_causal import graphs
+from icl_causal import runs
+from icl_causal.graphs import Graph
+
+
+def _config():
+  config = two_stage.get_config("forest")
+  config.graph.T = 8
+  config.train.batch_size = 256
+  config.train.update(steps=40, first_steps=36, eval_every=40)
+  config.eval.test_size = config.eval.batch_size = 64
+  return config
+
+
+@pytest.fixture(scope="module")
+def trained():
+  return forests.train(_config(), 6, parallel=4)
+
+
+def test_every_edge_on_graphs_that_differ(trained):
+  result = forests.count(trained)
+  assert result["num_graphs"] == 6
+  assert result["edges_recovered"] == result["edges"] > 8
+  assert result["parent_attention_mean"] > 0.9
+  assert len(np.unique(trained.graph.parents_TxK, axis=0)) > 1
+  assert len(np.unique(trained.loss)) == 6
+  json.dumps(result, allow_nan=False)
+
+
+def test_one_graph_is_the_same_alone_and_among_many(trained):
+  alone = forests.train(_config(), 2, parallel=1)
+  np.testing.assert_array_equal(
+    alone.graph.parents_TxK, trained.graph.parents_TxK[:2]
+  )
+  np.testing.assert_allclose(
+    alone.attention_HxTxT, trained.attention_HxTxT[:2], atol=1e-3
+  )
+
+
+def test_count_by_hand():
+  parents = [-1, 0, -1, 2, -1], [-1, -1, 1, -1, -1]
+  batch = [graphs.from_parents(row) for row in parents]
+  attention = np.zeros((2, 1, 5, 5))
+  attention[0, 0, [1, 2, 3], [0, 1, 2]] = 0.8, 0.7, 0.6  # (2, 1) is false
+  attention[1, 0, [1, 2, 3], [0, 0, 1]] = 0.4, 0.9, 0.2  # (2, 0) for (2, 1)
+  found = forests.count(
+    forests.Trained(
+      Graph(*(np.stack(rows) for rows in zip(*batch, strict=True))),
+      attention,
+      np.array([1.5, 2.0]),
+      np.array([1.0, 1.0]),
+    )
+  )
+  assert (found["edges"], found["edges_recovered"]) == (3, 2)
+  assert found["missed_edges"] == [[1, 2, 1]]
+  assert found["false_edges"] == [[0, 2, 1]]
+  assert found["roots_by_position"] == [0, 1, 1, 1, 0]
+  assert found["false_parents_by_position"] == [0, 0, 1, 0, 0]
+  assert found["parent_attention_by_position"] == [None, 0.8, 0.0, 0.6, None]
+  assert found["parent_attention_mean"] == pytest.approx(1.4 / 3)
+  assert found["excess_loss"] == pytest.approx(0.75)
+
+
+def test_a_single_run_of_algorithm_1(tmp_path):
+  config = _config()
+  build.check(config)
+  runs.prepare(tmp_path, config.to_dict(), overwrite=False)
+  train.train(config, build.graph(config), tmp_path)
+  result = runs.read_result(tmp_path)
+  assert result["edges_recovered"] == result["edges"] > 0
+  assert (tmp_path / "report.html").exists()
