@@ -11,6 +11,7 @@ s_j to be its parent. All information is in nats, but for chi-squared, which
 has no unit: I_chi2(X; Y) = sum P(x,y)^2 / (P(x) P(y)) - 1.
 """
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import chex
@@ -27,7 +28,7 @@ from icl_causal.priors import Prior
 Kind = Literal["shannon", "chi2"]
 
 _MAX_SEQUENCES = 2**20
-_BATCH = 64
+_MAX_ENTRIES = 2**22
 
 
 class Violation(NamedTuple):
@@ -89,20 +90,18 @@ def chi2(P_TxTxSxS) -> jax.Array:
   return (_ratio(P_TxTxSxS, P_i) * _ratio(P_TxTxSxS, P_j)).sum((2, 3)) - 1
 
 
-def gradient_score(graph: Graph, kernel) -> jax.Array:
+def gradient_score(graph: Graph, kernel, epsilon=0.0) -> jax.Array:
   """What the gradient at the start sees of each pair, given the kernel.
 
-  R_ij = sum P(s_j = s, s_i = s') pi(s'|s) / mu(s') - 1, where mu is the law of
-  a token at a random position, for a stationary root law that of the kernel.
-  At A1 = 0 and A2 = beta_0 I the reduced model has, to first order in beta_0
-  and for large T, with i counted from 1,
-  -dL/dA1_ij = beta_0 / (T i S) * (E R_ij - mean_{k <= i} E R_ik).
-  At the parent R is the chi-squared information, if the root law is
-  stationary. Ours, after the key lemma of the paper.
+  R_ij = sum P(s_j = s, s_i = s') pi(s'|s) / (mu(s') + epsilon) - 1, where mu is
+  the law of a token at a random position, for a stationary root law that of the
+  kernel. At the parent, and with epsilon 0, it is the chi-squared information.
+  Ours, after the key lemma of the paper; see `start_gradient`.
 
   Args:
     graph: of Task 2.4: single parents, the last position the query.
     kernel: (S+1, S).
+    epsilon: of the loss.
 
   Returns:
     R_TxT for j <= i, elsewhere 0. The row of the query, which this does not
@@ -111,11 +110,34 @@ def gradient_score(graph: Graph, kernel) -> jax.Array:
   P_TxTxSxS = pair_laws(graph, kernel)
   T, S = P_TxTxSxS.shape[0], P_TxTxSxS.shape[-1]
   chex.assert_shape(kernel, (S + 1, S))
-  laws_TxS = jnp.einsum("iiss->is", P_TxTxSxS)
-  mu_S = laws_TxS[:-1].mean(axis=0)
+  mu_S = jnp.einsum("iiss->is", P_TxTxSxS)[:-1].mean(axis=0) + epsilon
   weights_SxS = _ratio(kernel[:S], jnp.broadcast_to(mu_S, (S, S)))
   R_TxT = jnp.einsum("ijts,st->ij", P_TxTxSxS, weights_SxS) - 1
   return jnp.where(jnp.tri(T, dtype=bool), R_TxT, 0).at[-1].set(0)
+
+
+def start_gradient(R_TxT, scale, S: int) -> jax.Array:
+  """The descent direction of A1 at the start that a gradient score predicts.
+
+  For the reduced model at A1 = 0 and A2 = beta_0 I, to first order in beta_0
+  and for large T, with i counted from 1,
+  -dL/dA1_ij = beta_0 / (T i S) * (E R_ij - mean_{k <= i} E R_ik). Ours.
+
+  Args:
+    R_TxT: the score, averaged over the prior.
+    scale: beta_0.
+    S: number of states.
+
+  Returns:
+    T x T, 0 for j > i.
+  """
+  chex.assert_rank(R_TxT, 2)
+  T = R_TxT.shape[0]
+  mask_TxT = jnp.tri(T, dtype=bool)
+  rows_Tx1 = jnp.arange(1, T + 1)[:, None]
+  mean_Tx1 = jnp.where(mask_TxT, R_TxT, 0).sum(1, keepdims=True) / rows_Tx1
+  centred_TxT = jnp.where(mask_TxT, R_TxT - mean_Tx1, 0)
+  return scale / (T * S) * centred_TxT / rows_Tx1
 
 
 def expected(
@@ -123,7 +145,7 @@ def expected(
   graph: Graph,
   prior: Prior,
   S: int,
-  kind: Kind | Literal["gradient_score"],
+  kind: Kind | Literal["gradient_score"] | Callable[..., jax.Array],
   num_kernels: int,
 ) -> tuple[jax.Array, jax.Array]:
   """Conditional information, exact on each kernel, averaged over the prior.
@@ -133,13 +155,15 @@ def expected(
     graph: over T positions.
     prior: (key, S, K) -> kernel.
     S: number of states.
-    kind: `shannon`, `chi2` or `gradient_score`.
+    kind: `shannon`, `chi2` or `gradient_score`, or any (graph, kernel) -> TxT.
     num_kernels: to average over; at least 2.
 
   Returns:
     (I_TxT, standard_error_TxT).
   """
-  if kind == "gradient_score":
+  if callable(kind):
+    measure = kind
+  elif kind == "gradient_score":
     measure = gradient_score
   else:
     matrix = _matrix(kind)
@@ -147,12 +171,15 @@ def expected(
     def measure(graph, kernel):
       return matrix(pair_laws(graph, kernel))
 
+  T, K = graph.parents_TxK.shape
+
   def one(key):
-    return measure(graph, prior(key, S, graph.parents_TxK.shape[1]))
+    return measure(graph, prior(key, S, K))
 
   keys = jax.random.split(key, num_kernels)
+  side_by_side = max(1, _MAX_ENTRIES // (T * S) ** 2)
   return _mean_and_error(
-    jax.lax.map(one, keys, batch_size=min(_BATCH, num_kernels))
+    jax.lax.map(one, keys, batch_size=min(side_by_side, num_kernels))
   )
 
 

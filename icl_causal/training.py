@@ -74,16 +74,11 @@ def train(
     The new state, and the loss of each step's batch before its update.
   """
 
-  def mean_loss(params, batch):
-    f_BxS, _ = jax.vmap(lambda x_T: model.apply({"params": params}, x_T))(
-      batch.x_T
-    )
-    losses_B = jax.vmap(metrics.loss, (0, 0, None))(f_BxS, batch.y_S, epsilon)
-    return losses_B.mean()
-
   def step(state, _):
     batch = draw(jax.random.fold_in(key, state.step))
-    loss, gradient = jax.value_and_grad(mean_loss)(state.params, batch)
+    loss, gradient = jax.value_and_grad(_mean_loss)(
+      state.params, batch, model, epsilon
+    )
     updates, opt_state = optimizer.update(
       gradient, state.opt_state, state.params
     )
@@ -91,6 +86,48 @@ def train(
     return TrainState(params, opt_state, state.step + 1), loss
 
   return jax.lax.scan(step, state, length=num_steps)
+
+
+def mean_gradient(
+  params,
+  key,
+  num_batches: int,
+  model: nn.Module,
+  draw: Callable[[jax.Array], Prompt],
+  epsilon: float = 0.0,
+):
+  """The gradient of the loss, averaged over batches of fresh data.
+
+  Args:
+    params: where to take it.
+    key: of the data.
+    num_batches: at least 2; static.
+    model: maps tokens to (f_S, out).
+    draw: a batch of prompts from a key.
+    epsilon: of the loss.
+
+  Returns:
+    (gradient, standard_error), each like `params`.
+  """
+
+  def add(sums, key):
+    gradient = jax.grad(_mean_loss)(params, draw(key), model, epsilon)
+    terms = gradient, jax.tree.map(jnp.square, gradient)
+    return jax.tree.map(jnp.add, sums, terms), None
+
+  zeros = jax.tree.map(jnp.zeros_like, params)
+  (total, squares), _ = jax.lax.scan(
+    add, (zeros, zeros), jax.random.split(key, num_batches)
+  )
+  mean = jax.tree.map(lambda a: a / num_batches, total)
+  error = jax.tree.map(
+    lambda a, m: jnp.sqrt(
+      jnp.maximum(a / num_batches - m**2, 0) / (num_batches - 1)
+    ),
+    squares,
+    mean,
+  )
+  return mean, error
 
 
 class AlgorithmState(NamedTuple):
@@ -153,6 +190,13 @@ def algorithm_1(
     )
 
   return optax.GradientTransformation(init, update)
+
+
+def _mean_loss(params, batch: Prompt, model: nn.Module, epsilon):
+  f_BxS, _ = jax.vmap(lambda x_T: model.apply({"params": params}, x_T))(
+    batch.x_T
+  )
+  return jax.vmap(metrics.loss, (0, 0, None))(f_BxS, batch.y_S, epsilon).mean()
 
 
 def _median_row_decided(A1_TxT, stop):

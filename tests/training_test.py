@@ -6,6 +6,7 @@ from jax import numpy as jnp
 import numpy as np
 import optax
 import pytest
+from scipy import stats
 
 from experiments import textbook
 from icl_causal import graphs
@@ -59,6 +60,30 @@ def test_one_step_is_the_textbook_one():
       after.params[name], param - rate * gradient[name], atol=1e-6
     )
   assert after.step == 1
+
+
+def test_mean_gradient_is_that_of_all_batches_at_once():
+  params = training.init(jax.random.key(0), MODEL, ADAM).params
+  key, num = jax.random.key(1), 4
+  mean, error = jax.jit(training.mean_gradient, static_argnums=(2, 3, 4))(
+    params, key, num, MODEL, _draw
+  )
+
+  @jax.jit
+  @jax.grad
+  def gradient(params, batch):
+    f_BxS = jax.vmap(lambda x_T: MODEL.apply({"params": params}, x_T)[0])(
+      batch.x_T
+    )
+    return -(batch.y_S * jnp.log(f_BxS)).sum(1).mean()
+
+  each = [
+    gradient(params, jax.jit(_draw)(k)) for k in jax.random.split(key, num)
+  ]
+  for name in params:
+    values = np.array([g[name] for g in each])
+    np.testing.assert_allclose(mean[name], values.mean(0), atol=1e-6)
+    np.testing.assert_allclose(error[name], stats.sem(values), atol=1e-5)
 
 
 def test_a_run_in_pieces_is_the_run_in_one_piece():
