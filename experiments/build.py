@@ -1,6 +1,6 @@
 """From a config to the objects of the library; every field is checked here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import math
 from typing import Any, NamedTuple
 
@@ -9,6 +9,7 @@ from jax.sharding import AxisType
 from jax.sharding import Mesh
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec
+from ml_collections import ConfigDict
 import optax
 
 from experiments.cli import Refused
@@ -153,6 +154,11 @@ _CHOICES = {
 }
 
 
+def from_record(record: Mapping) -> Config:
+  """The config of a run from its config.json, where tuples are lists."""
+  return ConfigDict(_tuples(record))
+
+
 def check(config: Config):
   """Raises Refused for the first field, or pair of fields, that can't be."""
   flat = runs.flatten(config.to_dict())
@@ -205,6 +211,12 @@ def _check_field(flat: dict, name: str, field: _Field):
   value = flat[name]
   if not _is_a(value, field.type) or not field.holds(value):
     raise Refused(f"{name} = {value!r}: must be {field.allowed}")
+
+
+def _tuples(value):
+  if isinstance(value, Mapping):
+    return {name: _tuples(entry) for name, entry in value.items()}
+  return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _is_a(value, expected: type) -> bool:

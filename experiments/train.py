@@ -34,13 +34,22 @@ def main():
   if runs.prepare(workdir, config.to_dict(), flags.FLAGS.overwrite):
     print(f"{workdir} is finished; --overwrite runs it again")
   else:
-    train(config, graph, workdir)
+    train(config, graph, workdir, flags.FLAGS.keep)
   print(show.table(runs.read_result(workdir)))
   print(f"\n{workdir}/report.html shows the figures")
 
 
-def train(config: build.Config, graph: Graph, workdir: pathlib.Path):
-  """Trains from where the run stands to its end, and writes all of it."""
+def train(
+  config: build.Config, graph: Graph, workdir: pathlib.Path, keep: int = 2
+):
+  """Trains from where the run stands to its end, and writes all of it.
+
+  Args:
+    config: checked.
+    graph: of the config.
+    workdir: prepared for it.
+    keep: how many checkpoints stay, the newest.
+  """
   started = time.monotonic()
   model = build.model(config, graph)
   optimizer = build.optimizer(config)
@@ -106,7 +115,7 @@ def train(config: build.Config, graph: Graph, workdir: pathlib.Path):
       check_finite(losses, step, workdir)
       step = int(state.step)
       record(state, train_loss=float(losses.mean()))
-      runs.save_state(workdir, step, state)
+      runs.save_state(workdir, step, state, keep)
       bar.update(config.train.eval_every)
 
   found, edges, result = measure(state)
@@ -154,4 +163,5 @@ def check_finite(losses, step: int, workdir: pathlib.Path):
 
 if __name__ == "__main__":
   cli.define_run_flags()
+  flags.DEFINE_integer("keep", 2, "Checkpoints to keep, the newest ones.", 1)
   cli.run(main)

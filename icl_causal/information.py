@@ -90,18 +90,26 @@ def chi2(P_TxTxSxS) -> jax.Array:
   return (_ratio(P_TxTxSxS, P_i) * _ratio(P_TxTxSxS, P_j)).sum((2, 3)) - 1
 
 
-def gradient_score(graph: Graph, kernel, epsilon=0.0) -> jax.Array:
+def gradient_score(
+  graph: Graph,
+  kernel,
+  epsilon=0.0,
+  read_out: Literal["linear", "softmax"] = "linear",
+) -> jax.Array:
   """What the gradient at the start sees of each pair, given the kernel.
 
   R_ij = sum P(s_j = s, s_i = s') pi(s'|s) / (mu(s') + epsilon) - 1, where mu is
   the law of a token at a random position, for a stationary root law that of the
   kernel. At the parent, and with epsilon 0, it is the chi-squared information.
-  Ours, after the key lemma of the paper; see `start_gradient`.
+  That is for a linear read-out; through a softmax the states are not weighed,
+  R_ij = sum P(s_j = s, s_i = s') pi(s'|s). Ours, after the key lemma of the
+  paper; see `start_gradient`.
 
   Args:
     graph: of Task 2.4: single parents, the last position the query.
     kernel: (S+1, S).
-    epsilon: of the loss.
+    epsilon: of the loss; of use for the linear read-out alone.
+    read_out: of the model, `linear` for the reduced one.
 
   Returns:
     R_TxT for j <= i, elsewhere 0. The row of the query, which this does not
@@ -110,9 +118,14 @@ def gradient_score(graph: Graph, kernel, epsilon=0.0) -> jax.Array:
   P_TxTxSxS = pair_laws(graph, kernel)
   T, S = P_TxTxSxS.shape[0], P_TxTxSxS.shape[-1]
   chex.assert_shape(kernel, (S + 1, S))
-  mu_S = jnp.einsum("iiss->is", P_TxTxSxS)[:-1].mean(axis=0) + epsilon
-  weights_SxS = _ratio(kernel[:S], jnp.broadcast_to(mu_S, (S, S)))
-  R_TxT = jnp.einsum("ijts,st->ij", P_TxTxSxS, weights_SxS) - 1
+  if read_out not in ("linear", "softmax"):
+    raise ValueError(f"read_out is 'linear' or 'softmax', got {read_out!r}")
+  weights_SxS, offset = kernel[:S], 0
+  if read_out == "linear":
+    mu_S = jnp.einsum("iiss->is", P_TxTxSxS)[:-1].mean(axis=0) + epsilon
+    weights_SxS = _ratio(weights_SxS, jnp.broadcast_to(mu_S, (S, S)))
+    offset = 1
+  R_TxT = jnp.einsum("ijts,st->ij", P_TxTxSxS, weights_SxS) - offset
   return jnp.where(jnp.tri(T, dtype=bool), R_TxT, 0).at[-1].set(0)
 
 
@@ -125,7 +138,8 @@ def start_gradient(R_TxT, scale, S: int) -> jax.Array:
 
   Args:
     R_TxT: the score, averaged over the prior.
-    scale: beta_0.
+    scale: beta_0; for a disentangled model that starts from `matching`, with a
+      softmax for its read-out, matching**2.
     S: number of states.
 
   Returns:

@@ -96,16 +96,56 @@ def graph_and_attention(adjacency_TxT, attention_HxTxT) -> Figure:
       "position attended to, j" if matrix is not adjacency_TxT else "parent, j"
     )
     axes.set_ylabel("position, i")
-    ticks = np.arange(0, T, max(1, T // 10))
-    axes.set_xticks(ticks)
-    axes.set_yticks(ticks)
-    for i, j in np.argwhere(adjacency_TxT > 0):
-      axes.add_patch(
-        Rectangle(
-          (j - 0.5, i - 0.5), 1, 1, fill=False, edgecolor="#D55E00", linewidth=1
-        )
-      )
+    _number(axes, T)
+    _frame(axes, adjacency_TxT > 0)
   figure.colorbar(image, ax=all_axes, shrink=0.8)
+  return figure
+
+
+def gradient_and_prediction(
+  measured_TxT, predicted_TxT, adjacency_TxT
+) -> Figure:
+  """A gradient of A1 beside its closed form, and one against the other.
+
+  The matrices show row i, counted from 1, times i, without which late rows are
+  too pale to see; the scatter shows all entries j <= i as they are. Edges are
+  framed in the matrices and have a colour of their own in the scatter.
+  """
+  T = len(adjacency_TxT)
+  edges, measured_TxT = np.array(adjacency_TxT, bool), np.array(measured_TxT)
+  predicted_TxT = np.asarray(predicted_TxT)
+  rows_Tx1 = np.arange(1, T + 1)[:, None]
+  figure = Figure(figsize=(13.5, 4.2), layout="constrained")
+  *maps, scatter = figure.subplots(1, 3)
+  for axes, matrix, title in (
+    (maps[0], measured_TxT, r"measured: $-i\,\partial L/\partial A_{1,ij}$"),
+    (maps[1], predicted_TxT, "closed form at the start"),
+  ):
+    scaled = np.where(np.tri(T, dtype=bool), rows_Tx1 * matrix, np.nan)
+    limit = max(float(np.nanmax(np.abs(scaled[:-1]))), 1e-30)
+    image = axes.imshow(scaled, cmap="RdBu", vmin=-limit, vmax=limit)
+    axes.set_title(title)
+    axes.set_xlabel("candidate, j")
+    axes.set_ylabel("position, i")
+    _number(axes, T)
+    _frame(axes, edges)
+    figure.colorbar(image, ax=axes, shrink=0.8, format="%.1e")
+  lower = np.tri(T, dtype=bool)
+  lower[-1] = False
+  child = lower & edges.any(axis=1, keepdims=True)
+  for chosen, color, name in (
+    (lower & ~child, "#999999", "row of a root"),
+    (child & ~edges, "#56B4E9", "row of a child, no edge"),
+    (edges, "#D55E00", "edge"),
+  ):
+    scatter.scatter(
+      predicted_TxT[chosen], measured_TxT[chosen], s=9, color=color, label=name
+    )
+  scatter.axline((0, 0), slope=1, color="black", linewidth=0.6)
+  scatter.set_xlabel("closed form at the start")
+  scatter.set_ylabel("measured")
+  scatter.ticklabel_format(scilimits=(-2, 2))
+  scatter.legend(frameon=False)
   return figure
 
 
@@ -220,6 +260,21 @@ def graph_drawing(
   axes.set_axis_off()
   figure.legend(loc="outside lower center", ncols=3, frameon=False)
   return figure
+
+
+def _number(axes: Axes, T: int):
+  ticks = np.arange(0, T, max(1, T // 10))
+  axes.set_xticks(ticks)
+  axes.set_yticks(ticks)
+
+
+def _frame(axes: Axes, edges_TxT):
+  for i, j in np.argwhere(edges_TxT):
+    axes.add_patch(
+      Rectangle(
+        (j - 0.5, i - 0.5), 1, 1, fill=False, edgecolor="#D55E00", linewidth=1
+      )
+    )
 
 
 def _arc_height(edge: tuple[int, int]) -> float:

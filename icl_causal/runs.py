@@ -25,8 +25,6 @@ from typing import Any, TypeVar
 import jax
 from matplotlib.figure import Figure
 
-_KEPT_CHECKPOINTS = 2
-
 State = TypeVar("State")
 
 
@@ -134,11 +132,11 @@ def cut_metrics(workdir: pathlib.Path, step: int) -> list[dict]:
   return rows
 
 
-def save_state(workdir: pathlib.Path, step: int, state: Any):
-  """Keeps the state after `step` steps, and the one before it."""
+def save_state(workdir: pathlib.Path, step: int, state: Any, keep: int = 2):
+  """Saves the state after `step` steps; the `keep` newest ones stay."""
   import orbax.checkpoint as ocp
 
-  with _checkpoints(workdir) as manager:
+  with _checkpoints(workdir, keep) as manager:
     manager.save(step, args=ocp.args.StandardSave(state))
 
 
@@ -179,6 +177,38 @@ def load_state(
     f"damaged_checkpoints; going back to the one before ({cause[:100]})"
     for step, cause in unreadable.items()
   ]
+
+
+def load_states(
+  workdir: pathlib.Path, like: State
+) -> tuple[dict[int, State], list[str]]:
+  """Every state that was kept and can be read, by its step; changes nothing.
+
+  Args:
+    workdir: of the run.
+    like: a state of the same structure, shapes and types.
+
+  Returns:
+    The states, the oldest first, and a message for each that can't be read.
+  """
+  if not (workdir / "checkpoints").is_dir():
+    return {}, []
+  import orbax.checkpoint as ocp
+
+  target = ocp.args.StandardRestore(
+    jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+  )
+  states, messages = {}, []
+  with _checkpoints(workdir) as manager:
+    for step in sorted(manager.all_steps()):
+      try:
+        states[step] = manager.restore(step, args=target)
+      except Exception as error:  # whatever a damaged file makes Orbax raise
+        cause = str(error).partition("\n")[0] or repr(error)
+        messages.append(
+          f"the checkpoint of step {step} can't be read ({cause[:100]})"
+        )
+  return states, messages
 
 
 def save_figure(workdir: pathlib.Path, name: str, figure: Figure):
@@ -234,13 +264,13 @@ def _git_revision() -> str | None:
   return found.stdout.strip()
 
 
-def _checkpoints(workdir: pathlib.Path):
+def _checkpoints(workdir: pathlib.Path, keep: int | None = None):
   import orbax.checkpoint as ocp
 
   return ocp.CheckpointManager(
     (workdir / "checkpoints").resolve(),
     options=ocp.CheckpointManagerOptions(
-      max_to_keep=_KEPT_CHECKPOINTS, enable_async_checkpointing=False
+      max_to_keep=keep, enable_async_checkpointing=False
     ),
   )
 

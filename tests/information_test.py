@@ -112,21 +112,25 @@ def test_rare_states_do_not_underflow():
 
 
 @pytest.mark.parametrize("name", FORESTS)
-@pytest.mark.parametrize("epsilon", [0.0, 0.3])
+@pytest.mark.parametrize("epsilon", [0.0, 0.3, None])
 def test_gradient_score_by_enumeration(name, epsilon):
+  """Also, without epsilon, for a softmax, where no state is weighed."""
   graph = GRAPHS[name]
   T, S = len(graph.parents_TxK), 3
   kernel = enumeration.random_kernel(2, S, 1)
   laws_TxS = np.einsum("iiss->is", enumerated_pair_laws(graph, kernel))
-  mu_S = laws_TxS[:-1].mean(0) + epsilon
-  R = np.full((T, T), -1.0)
+  softmax = epsilon is None
+  mu_S = np.ones(S) if softmax else laws_TxS[:-1].mean(0) + epsilon
+  R = np.full((T, T), 0.0 if softmax else -1.0)
   for tokens, probability in enumeration.sequences(graph, kernel):
     for i in range(T):
       for j in range(T):
         R[i, j] += probability * kernel[tokens[j], tokens[i]] / mu_S[tokens[i]]
   R = np.tril(R)
   R[-1] = 0
-  found = information.gradient_score(graph, jnp.asarray(kernel), epsilon)
+  found = information.gradient_score(
+    graph, jnp.asarray(kernel), epsilon or 0, "softmax" if softmax else "linear"
+  )
   np.testing.assert_allclose(found, R, atol=1e-12)
 
 

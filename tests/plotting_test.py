@@ -92,6 +92,41 @@ def test_graph_drawing_counts_and_shows_every_edge(recovered, missed, false):
     assert low < min(arc.get_ydata()) <= max(arc.get_ydata()) < high
 
 
+def test_gradient_and_prediction_frames_and_colours_the_edges():
+  measured = np.tril(np.random.default_rng(0).normal(size=(6, 6)))
+  edges = np.zeros((6, 6), bool)
+  edges[[1, 3, 4], [0, 1, 3]] = True
+  figure = plotting.gradient_and_prediction(measured, 2 * measured, edges)
+  FigureCanvasAgg(figure).draw()
+  left, right, scatter = figure.axes[:3]
+  for axes in (left, right):
+    corners = {patch.get_xy() for patch in axes.patches}
+    assert corners == {(j - 0.5, i - 0.5) for i, j in np.argwhere(edges)}
+  np.testing.assert_allclose(
+    left.images[0].get_array()[4, :5], 5 * measured[4, :5]
+  )
+  points = {
+    dots.get_label(): np.asarray(dots.get_offsets())
+    for dots in scatter.collections
+  }
+  np.testing.assert_allclose(points["edge"][:, 1], measured[edges])
+  np.testing.assert_allclose(points["edge"][:, 0], 2 * measured[edges])
+  # Rows 0 and 2 are roots; of rows 1, 3 and 4, 2 + 4 + 5 entries less the edges.
+  assert len(points["row of a root"]) == 1 + 3
+  assert len(points["row of a child, no edge"]) == 8
+
+
+def test_attention_by_position_leaves_out_what_nobody_has():
+  figure = plotting.attention_by_position(
+    [None, 0.9, None, 0.8], [None, 0.1, None, 0.0], [0, 1, 2, 0], [0, 1, 0, 0]
+  )
+  FigureCanvasAgg(figure).draw()
+  above, below = figure.axes
+  np.testing.assert_array_equal(above.lines[0].get_xdata(), [1, 3])
+  np.testing.assert_array_equal(above.lines[0].get_ydata(), [0.9, 0.8])
+  assert [bar.get_height() for bar in below.patches] == [0, 1, 2, 0, 0, 1, 0, 0]
+
+
 def test_saved_figures_are_reproducible(tmp_path):
   digests = []
   for name in ("one", "two"):

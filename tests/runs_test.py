@@ -108,6 +108,23 @@ def test_states_come_back_as_they_were(tmp_path):
   assert kept == ["2", "3"]
 
 
+def test_all_kept_states_can_be_read_without_a_change(tmp_path):
+  workdir = _workdir(tmp_path)
+  assert runs.load_states(workdir, _state(0)) == ({}, [])
+  for step in (1, 2, 3, 4):
+    runs.save_state(workdir, step, _state(step), keep=3)
+  for path in (workdir / "checkpoints" / "3").rglob("*"):
+    if path.is_file():
+      path.write_bytes(b"")
+  states, messages = runs.load_states(workdir, _state(0))
+  assert list(states) == [2, 4]
+  for step, state in states.items():
+    _equal(state, _state(step))
+  assert len(messages) == 1
+  assert "the checkpoint of step 3 can't be read" in messages[0]
+  assert (workdir / "checkpoints" / "3").is_dir()
+
+
 @pytest.mark.parametrize("damage", ["truncated", "emptied", "removed"])
 def test_a_damaged_checkpoint_is_passed_over(tmp_path, damage):
   workdir = _workdir(tmp_path)

@@ -1,0 +1,95 @@
+import csv
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from configs import single_parent
+from configs import two_stage
+from experiments import analyze
+from experiments import build
+from experiments import train
+from icl_causal import graphs
+from icl_causal import runs
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def _analyze(*arguments):
+  return subprocess.run(
+    [sys.executable, "-m", "experiments.analyze", *arguments],
+    cwd=ROOT,
+    env=os.environ,
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+
+
+def test_a_run_of_algorithm_1(tmp_path):
+  config = two_stage.get_config("forest")
+  config.graph = {"name": "manual", "parents": (-1, 0, 1, -1, 3, 2, -1)}
+  config.train.update(steps=4, eval_every=2)
+  config.eval.test_size = config.eval.batch_size = 64
+  runs.prepare(tmp_path, config.to_dict(), overwrite=False)
+  train.train(config, build.graph(config), tmp_path, keep=4)
+  done = _analyze(f"--workdir={tmp_path}", "--num_prompts=16384")
+  assert done.returncode == 0, done.stderr
+  fits = [line.split() for line in done.stdout.splitlines()[1:4]]
+  assert [row[0] for row in fits] == ["0", "2", "4"]
+  assert float(fits[0][1]) > 0.97
+  assert 0.8 < float(fits[0][2]) < 1.3
+  assert fits[0][4:] == ["4", "of", "4"]
+  for name in ("Shannon", "chi-squared", "attention, step 4"):
+    (line,) = (row for row in done.stdout.splitlines() if name in row)
+    assert "4 of 4" in line
+  for step in (0, 2, 4):
+    assert (tmp_path / f"figures/gradient_{step}.png").exists()
+  with open(tmp_path / "analysis/gradient_0.csv", encoding="utf-8") as file:
+    rows = list(csv.DictReader(file))
+  assert len(rows) == 7 * 8 / 2
+  assert [
+    (int(r["child"]), int(r["candidate"])) for r in rows if r["edge"] == "1"
+  ] == graphs.edges(build.graph(config))
+
+
+def test_zero_start_has_no_gradient():
+  config = single_parent.get_config("manual,paper")
+  config.train.batch_size = config.eval.batch_size = 64
+  graph = build.graph(config)
+  start = analyze.saved_params(config, graph, pathlib.Path("none"))
+  assert list(start) == [0]
+  measured, error = analyze.measure(config, graph, start[0], 128)
+  assert (measured == 0).all()
+  predicted = analyze.expected(config, graph)["gradient, closed form"]
+  found = analyze.fit(measured, error, predicted, graph)
+  assert found[:3] == (None, None, None)
+
+
+def test_fit_by_hand():
+  graph = graphs.from_parents([-1, 0, 1, -1])
+  predicted = np.array([[9, 0, 0, 0], [2, -2, 0, 0], [-1, 3, -2, 0], [7] * 4])
+  error = np.full((4, 4), 0.5)
+  found = analyze.fit(2.0 * predicted, error, predicted, graph)
+  assert found.correlation == pytest.approx(1)
+  assert found.slope == pytest.approx(2)
+  assert found.noise == pytest.approx(0.5 / np.std([4, -4, -2, 6, -4]))
+  assert (found.edges, found.recovered) == (2, 2)
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    ([], "--workdir is missing"),
+    (["--workdir=none"], "none does not exist: no run has been there"),
+    (["--workdir=tests"], "tests has no config.json"),
+  ],
+)
+def test_refused(arguments, message):
+  done = _analyze(*arguments)
+  assert done.returncode == 2
+  assert done.stderr.startswith(f"error: {message}")
+  assert done.stderr.count("\n") == 1
