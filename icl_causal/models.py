@@ -29,34 +29,50 @@ class Reduced(nn.Module):
   needs its epsilon. A1 starts at zero, A2 at `matching` times the identity,
   the beta_0 of Algorithm 1.
 
-  Parameters: `A1` (T, T), `A2` (S, S).
+  With `heads` there is an A1 and an A2 for each slot of several parents, and
+  the query is what the last row of layer 1 copied, the target's parents:
+  f = X^T softmax(sum_h C_h A2_h^T c_h), with C_h = softmax(mask(A1_h)) X and
+  c_h its last row (ours, after section 6.2).
+
+  Parameters: `A1` (T, T), `A2` (S, S); with heads (H, T, T), (H, S, S).
 
   Attributes:
     S: states.
     T: positions.
     matching: the multiple of the identity that A2 starts from.
+    heads: of layer 1, or 0 for the form of a single parent.
   """
 
   S: int
   T: int
   matching: float = 0.0
+  heads: int = 0
 
   @nn.compact
   def __call__(self, x_T: jax.Array) -> tuple[jax.Array, dict]:
     """(f_S, out) for the tokens of one prompt; `out` has no logits."""
     _check_tokens(x_T, self.T)
     token_TxS = jax.nn.one_hot(x_T, self.S, dtype=jnp.result_type(float))
-    A1_TxT = self.param("A1", nn.initializers.zeros, (self.T, self.T))
-    A2_SxS = self.param("A2", self._start_A2, (self.S, self.S))
-    mask_TxT = jnp.tri(self.T, dtype=bool)
-    copy_TxT = jax.nn.softmax(jnp.where(mask_TxT, A1_TxT, -jnp.inf))
-    match_T = jax.nn.softmax(copy_TxT @ (token_TxS @ (token_TxS[-1] @ A2_SxS)))
-    out = {"attention_1": copy_TxT[None], "attention_2": match_T[None]}
+    slots = (self.heads,) if self.heads else ()
+    A1 = self.param("A1", nn.initializers.zeros, (*slots, self.T, self.T))
+    A2 = self.param("A2", self._start_A2, (*slots, self.S, self.S))
+    mask_TxT = jnp.where(jnp.tri(self.T, dtype=bool), 0, -jnp.inf)
+    if not self.heads:
+      maps = [jax.nn.softmax(A1 + mask_TxT)]
+      scores_T = maps[0] @ (token_TxS @ (token_TxS[-1] @ A2))
+    else:
+      maps = [jax.nn.softmax(A1_TxT + mask_TxT) for A1_TxT in A1]
+      scores_T = sum(
+        copy_TxT @ (token_TxS @ (copy_TxT[-1] @ token_TxS @ A2_SxS))
+        for copy_TxT, A2_SxS in zip(maps, A2, strict=True)
+      )
+    match_T = jax.nn.softmax(jnp.asarray(scores_T))
+    out = {"attention_1": jnp.stack(maps), "attention_2": match_T[None]}
     return match_T @ token_TxS, out
 
   def _start_A2(self, key, shape):
     del key
-    return self.matching * jnp.eye(*shape)
+    return jnp.broadcast_to(self.matching * jnp.eye(self.S), shape)
 
 
 class Disentangled(nn.Module):
@@ -140,6 +156,62 @@ class Disentangled(nn.Module):
     eye = self.matching * jnp.eye(self.S)[None]
     W = W_DxS.reshape(*blocks, self.S)
     return W.at[1:, 0, : self.S].add(eye).reshape(shape)
+
+
+class Standard(nn.Module):
+  """The attention-only transformer: the residual stream is added to.
+
+  h_i = E_{s_i} + P_i, of width D. A layer with H heads adds
+  sum_h softmax(mask(h A_h h^T)) h V_h. The mask is causal and includes the
+  diagonal, and f = softmax(W^T h_T). There is no scaling, norm or bias.
+
+  Parameters: `E` (S, D), `P` (T, D), `A1` (H_1, D, D), `V1` (H_1, D, D), ..,
+  `W` (D, S). Every A and W starts at zero, the others are Gaussian with
+  variance 1 / D.
+
+  Attributes:
+    S: states.
+    T: positions.
+    heads: of each layer.
+    width: D.
+  """
+
+  S: int
+  T: int
+  heads: tuple[int, ...]
+  width: int
+
+  @nn.compact
+  def __call__(self, x_T: jax.Array) -> tuple[jax.Array, dict]:
+    """(f_S, out) for the tokens of one prompt."""
+    _check_tokens(x_T, self.T)
+    zeros, gauss = (
+      nn.initializers.zeros,
+      nn.initializers.normal(self.width**-0.5),
+    )
+    E_SxD = self.param("E", gauss, (self.S, self.width))
+    P_TxD = self.param("P", gauss, (self.T, self.width))
+    h_TxD = jax.nn.one_hot(x_T, self.S, dtype=E_SxD.dtype) @ E_SxD + P_TxD
+    mask_TxT = jnp.where(jnp.tri(self.T, dtype=bool), 0, -jnp.inf)
+    queries, mask = h_TxD, mask_TxT
+    out = {}
+    for layer, num_heads in enumerate(self.heads, start=1):
+      shape = (num_heads, self.width, self.width)
+      A_HxDxD = self.param(f"A{layer}", zeros, shape)
+      V_HxDxD = self.param(f"V{layer}", gauss, shape)
+      if layer == len(self.heads):
+        queries, mask = h_TxD[-1], mask_TxT[-1]
+      maps = [
+        jax.nn.softmax(queries @ A_DxD @ h_TxD.T + mask) for A_DxD in A_HxDxD
+      ]
+      copies = [
+        att @ h_TxD @ V_DxD for att, V_DxD in zip(maps, V_HxDxD, strict=True)
+      ]
+      h_TxD = queries = sum(copies, queries)
+      out[f"attention_{layer}"] = jnp.stack(maps)
+    W_DxS = self.param("W", zeros, (self.width, self.S))
+    out["logits_S"] = queries @ W_DxS
+    return jax.nn.softmax(out["logits_S"]), out
 
 
 def _check_tokens(x_T, T: int):

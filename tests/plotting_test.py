@@ -111,7 +111,7 @@ def test_gradient_and_prediction_frames_and_colours_the_edges():
   }
   np.testing.assert_allclose(points["edge"][:, 1], measured[edges])
   np.testing.assert_allclose(points["edge"][:, 0], 2 * measured[edges])
-  # Rows 0 and 2 are roots; of rows 1, 3 and 4, 2 + 4 + 5 entries less the edges.
+  # Rows 0 and 2 are roots; rows 1, 3, 4 have 2 + 4 + 5 entries, 3 are edges.
   assert len(points["row of a root"]) == 1 + 3
   assert len(points["row of a child, no edge"]) == 8
 

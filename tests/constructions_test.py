@@ -1,0 +1,204 @@
+import jax
+from jax import numpy as jnp
+import numpy as np
+import pytest
+
+from icl_causal import constructions
+from icl_causal import graphs
+from icl_causal import models
+from icl_causal import priors
+from icl_causal import sampling
+
+GRAPHS = {
+  "chain": (graphs.chain(20), 10),
+  "forest": (graphs.random_forest(jax.random.key(1), 20, 0.5), 3),
+  "two states": (graphs.random_tree(jax.random.key(2), 5), 2),
+  "no query": (graphs.kgram(12, 1), 3),
+  "target elsewhere": (graphs.from_parents([-1, 0, 1, 0, 3, 2], [2]), 2),
+  "two parents": (graphs.half_and_previous(32), 5),
+  "three parents": (graphs.kgram(24, 3), 2),
+  "mixed arities": (
+    graphs.from_parents([-1, 0, (0, 1), 1, (1, 3), (0, 4), 2, (2, 5)], (5, 6)),
+    2,
+  ),
+  "target of lower arity": (
+    graphs.from_parents([-1, 0, (0, 1), 1, (1, 3), 4, 2, 3], (6,)),
+    2,
+  ),
+}
+
+
+def _prompts(graph, S, num=3000):
+  draw = jax.jit(sampling.sample_batch, static_argnums=(2, 3, 4))
+  prior = priors.dirichlet(1.0)
+  return np.asarray(draw(jax.random.key(0), graph, prior, S, num).x_T)
+
+
+def _outputs(model, params, x_NxT):
+  apply = jax.jit(jax.vmap(lambda x_T: model.apply({"params": params}, x_T)))
+  return apply(x_NxT)
+
+
+def _transition(x_T, graph, S, left_out):
+  """The mean of the tokens whose parents read as the target's, or None."""
+
+  def read(parents):
+    return [x_T[p] for p in parents if p >= 0]
+
+  query = read(np.asarray(graph.target_K))
+  followers = [
+    x_T[i]
+    for i, parents in enumerate(np.asarray(graph.parents_TxK))
+    if read(parents) == query and i not in left_out
+  ]
+  return (
+    np.bincount(followers, minlength=S) / len(followers) if followers else None
+  )
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_disentangled_is_the_empirical_transition(name):
+  graph, S = GRAPHS[name]
+  T, K = graph.parents_TxK.shape
+  x_NxT = _prompts(graph, S)
+  model, params = constructions.disentangled(graph, S)
+  # Where the last row of layer 1 copies the target's parents, it can't copy
+  # those of the last position, whose transition is lost.
+  single = K == 1 and graph.target_K[0] == T - 1
+  left_out = [] if single else [T - 1]
+  transitions = [_transition(x_T, graph, S, left_out) for x_T in x_NxT]
+  found = [n for n, law in enumerate(transitions) if law is not None][:1000]
+  assert len(found) == 1000
+  _, out = _outputs(model, params, x_NxT[found])
+  expected = np.array([transitions[n] for n in found])
+  np.testing.assert_allclose(out["logits_S"], expected, atol=1e-5)
+
+
+def _reduced_limit(x_T, graph, S):
+  """The mean of the tokens whose copies match in full, or None."""
+  parents_TxK = np.asarray(graph.parents_TxK).copy()
+  target_K = np.asarray(graph.target_K)
+  T, K = parents_TxK.shape
+  if K > 1 or target_K[0] != T - 1:
+    parents_TxK[-1] = target_K
+  score_T = np.zeros(T)
+  for slot in np.flatnonzero(target_K >= 0):
+    for i in range(T):
+      parent = parents_TxK[i, slot]
+      seen = x_T[: i + 1] if parent < 0 else x_T[[parent]]
+      score_T[i] += np.mean(seen == x_T[target_K[slot]])
+  matches = np.isclose(score_T, (target_K >= 0).sum())
+  if not matches.any():
+    return None
+  return np.bincount(x_T[matches], minlength=S) / matches.sum()
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_reduced_is_the_mean_of_the_full_matches(name):
+  graph, S = GRAPHS[name]
+  x_NxT = _prompts(graph, S)
+  model, params = constructions.reduced(graph, S)
+  limits = [_reduced_limit(x_T, graph, S) for x_T in x_NxT]
+  found = [n for n, limit in enumerate(limits) if limit is not None][:1000]
+  assert len(found) == 1000
+  x_NxT, limits = x_NxT[found], np.array([limits[n] for n in found])
+  f_NxS, _ = _outputs(model, params, x_NxT)
+  np.testing.assert_allclose(f_NxS, limits, atol=1e-5)
+  large, embedded = constructions.embed_reduced(model, params)
+  _, out = _outputs(large, embedded, x_NxT)
+  np.testing.assert_allclose(out["logits_S"], f_NxS, atol=1e-6)
+
+
+def test_reduced_is_the_empirical_transition_unless_root_0_matches():
+  graph, S = GRAPHS["chain"]
+  x_NxT = _prompts(graph, S)
+  f_NxS, _ = _outputs(*constructions.reduced(graph, S), x_NxT)
+  transitions = [_transition(x_T, graph, S, []) for x_T in x_NxT]
+  right = [
+    law is not None and np.abs(law - f_S).max() < 1e-5
+    for law, f_S in zip(transitions, f_NxS, strict=True)
+  ]
+  root_matches_N = x_NxT[:, 0] == x_NxT[:, -1]
+  has_match_N = np.array([law is not None for law in transitions])
+  assert np.all(np.array(right)[has_match_N & ~root_matches_N])
+  # With s_1 = s_T, right only if s_1 is all that follows itself.
+  assert np.mean(np.array(right)[has_match_N & root_matches_N]) < 0.5
+
+
+@pytest.mark.parametrize("heads", [0, 1, 2])
+def test_any_reduced_model_can_be_embedded(heads):
+  S, T = 3, 7
+  keys = jax.random.split(jax.random.key(0), 3)
+  model = models.Reduced(S, T, heads=heads)
+  slots = (heads,) if heads else ()
+  params = {
+    "A1": jax.random.normal(keys[0], (*slots, T, T)),
+    "A2": jax.random.normal(keys[1], (*slots, S, S)),
+  }
+  x_NxT = jax.random.randint(keys[2], (50, T), 0, S)
+  f_NxS, _ = _outputs(model, params, x_NxT)
+  _, out = _outputs(*constructions.embed_reduced(model, params), x_NxT)
+  np.testing.assert_allclose(out["logits_S"], f_NxS, atol=1e-6)
+
+
+def _random(model, key):
+  start = jax.jit(model.init)(key, jnp.zeros(model.T, int))["params"]
+  keys = jax.random.split(key, len(start))
+  return {
+    name: 0.3 * jax.random.normal(key, param.shape)
+    for key, (name, param) in zip(keys, sorted(start.items()), strict=True)
+  }
+
+
+@pytest.mark.parametrize(("x64", "tolerance"), [(False, 1e-5), (True, 1e-10)])
+@pytest.mark.parametrize(
+  "model",
+  [
+    models.Standard(3, 6, (2, 2), 5),
+    models.Disentangled(3, 6, (2, 2)),
+    models.Disentangled(2, 4, (1, 2, 1)),
+  ],
+)
+def test_standard_and_disentangled_are_equal(model, x64, tolerance):
+  with jax.enable_x64(x64):
+    params = _random(model, jax.random.key(1))
+    x_NxT = np.random.default_rng(0).integers(model.S, size=(20, model.T))
+    is_standard = isinstance(model, models.Standard)
+    there = constructions.disentangle if is_standard else constructions.entangle
+    back = constructions.entangle if is_standard else constructions.disentangle
+    f_NxS, out = _outputs(model, params, x_NxT)
+    assert f_NxS.dtype == (jnp.float64 if x64 else jnp.float32)
+    other = there(model, params)
+    for equal in (other, back(*other)):
+      g_NxS, equal_out = _outputs(*equal, x_NxT)
+      np.testing.assert_allclose(g_NxS, f_NxS, atol=tolerance)
+      for name in ("attention_1", f"attention_{len(model.heads)}"):
+        np.testing.assert_allclose(equal_out[name], out[name], atol=tolerance)
+
+
+def test_standard_by_its_formula():
+  model = models.Standard(3, 5, (2, 1), 4)
+  params = _random(model, jax.random.key(2))
+  x_T = np.array([0, 2, 1, 1, 0])
+  p = {name: np.asarray(param, np.float64) for name, param in params.items()}
+  h = p["E"][x_T] + p["P"]
+  for layer in (1, 2):
+    update = 0
+    for A, V in zip(p[f"A{layer}"], p[f"V{layer}"], strict=True):
+      att = np.tril(np.exp(h @ A @ h.T))
+      update = update + att / att.sum(1, keepdims=True) @ h @ V
+    h = h + update
+  logits = h[-1] @ p["W"]
+  f_S, out = jax.jit(model.apply)({"params": params}, x_T)
+  np.testing.assert_allclose(out["logits_S"], logits, atol=1e-5)
+  np.testing.assert_allclose(
+    f_S, np.exp(logits) / np.exp(logits).sum(), atol=1e-5
+  )
+
+
+def test_standard_start():
+  model = models.Standard(3, 5, (2, 1), 64)
+  params = jax.jit(model.init)(jax.random.key(0), jnp.zeros(5, int))["params"]
+  assert params["V1"].shape == params["A1"].shape == (2, 64, 64)
+  assert all((params[name] == 0).all() for name in ("A1", "A2", "W"))
+  np.testing.assert_allclose(params["V1"].std(), 1 / 8, rtol=0.05)
