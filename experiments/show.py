@@ -1,6 +1,6 @@
 """What a finished run shows: a table, figures, and the page that holds them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import json
 import pathlib
 from typing import Any
@@ -51,6 +51,19 @@ def rows(result: Mapping) -> list[tuple[str, str]]:
 def table(result: Mapping) -> str:
   """The same for a terminal."""
   return "\n".join(f"{what:<26}{value}" for what, value in rows(result))
+
+
+def columns(header: Sequence[str], rows: Sequence[Sequence]) -> str:
+  """A table for a terminal, numbers with four significant digits."""
+  cells = [
+    [f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row]
+    for row in [header, *rows]
+  ]
+  widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+  return "\n".join(
+    "  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True))
+    for row in cells
+  )
 
 
 def write(

@@ -149,6 +149,34 @@ def gradient_and_prediction(
   return figure
 
 
+def decay(
+  x: Sequence[float],
+  curves: Mapping[str, Sequence[float]],
+  x_label: str,
+  y_label: str,
+) -> Figure:
+  """Curves by name on logarithmic axes, with a line of slope -1 to compare."""
+  figure = Figure(figsize=(7.6, 4.4), layout="constrained")
+  axes = figure.subplots()
+  markers = "osv^Dx+*"
+  for i, (name, y) in enumerate(curves.items()):
+    axes.plot(x, y, marker=markers[i % len(markers)], markersize=5, label=name)
+  top = max(max(y) for y in curves.values())
+  axes.plot(
+    x,
+    [top * x[0] / value for value in x],
+    color="#999999",
+    linestyle=":",
+    label="slope -1",
+  )
+  axes.set_xscale("log", base=2)
+  axes.set_yscale("log")
+  axes.set_xlabel(x_label)
+  axes.set_ylabel(y_label)
+  figure.legend(loc="outside right upper", frameon=False, fontsize=8)
+  return figure
+
+
 def attention_by_position(
   mean: Sequence[float | None],
   deviation: Sequence[float | None],

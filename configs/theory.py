@@ -1,0 +1,64 @@
+"""Checks of the theory by number (`experiments/theory.py`).
+
+    python -m experiments.theory --config=configs/theory.py:CHECK
+
+CHECK on two cores:
+
+information: of random forests, exact Shannon and chi-squared information given
+the kernel. The parent is the top entry of every row, and no pair has more
+information than an edge on its path. Five minutes.
+
+gradient: the gradient of the reduced model at the start against its closed
+form, for growing T. Ten minutes.
+
+roots: Algorithm 1 on random forests; roots that pick up a false parent, for
+growing T and for 16 times the batch. Ten minutes.
+"""
+
+from ml_collections import ConfigDict
+
+CHECKS = ("information", "gradient", "roots")
+
+
+def get_config(check: str) -> ConfigDict:
+  """The config of `CHECK`."""
+  if check not in CHECKS:
+    raise ValueError(f"check {check!r} must be one of {CHECKS}")
+  config = ConfigDict({"check": check, "seed": 0})
+  config.update(
+    {
+      "information": {
+        "num_forests": 10_000,
+        "T": 20,
+        "S": (3, 4, 5, 6, 7, 8, 9, 10),
+        "alpha": 0.1,
+        "root_probability": 0.5,
+        "num_kernels": 8,
+        "tolerance": 1e-9,
+      },
+      "gradient": {
+        "T": (16, 32, 64, 128, 256),
+        # (S, alpha, epsilon)
+        "cases": (
+          (10, 0.1, 0.1),
+          (10, 0.1, 1e-3),
+          (3, 1.0, 0.1),
+          (3, 0.1, 0.1),
+        ),
+        "matching": 1e-3,
+        "root_probability": 0.5,
+        "num_prompts": 2**15,
+        "batch_size": 256,
+        "num_kernels": 512,
+      },
+      "roots": {
+        "T": (20, 40, 80, 160),
+        "batch_size": (512, 8192),
+        # (alpha, gamma)
+        "priors": ((0.1, 0.0), (1.0, 0.1)),
+        "num_graphs": 16,
+        "S": 3,
+      },
+    }[check]
+  )
+  return config
