@@ -246,15 +246,20 @@ def estimate_conditional(
   )
 
 
-def estimate_gradient_score(x_NxT, kernel_N) -> tuple[jax.Array, jax.Array]:
+def estimate_gradient_score(
+  x_NxT, kernel_N, epsilon=0.0
+) -> tuple[jax.Array, jax.Array]:
   """The gradient score from sequences with a known kernel each; conditional.
 
-  The mean of pi(s_i | s_j) / mu(s_i) - 1, unbiased for E R_ij where the root
-  law is stationary: one sequence of a kernel is enough.
+  The mean of pi(s_i | s_j) / (mu(s_i) + epsilon) - 1, unbiased for E R_ij where
+  the root law is stationary: one sequence of a kernel is enough. Without
+  epsilon a rare state can make a term as large as 1 / mu, and a mean of many
+  such terms be far off.
 
   Args:
     x_NxT: tokens of N >= 2 sequences.
     kernel_N: N x (S+1) x S, their kernels.
+    epsilon: as in `gradient_score`.
 
   Returns:
     (R_TxT, standard_error_TxT), of j <= i and without the query's row, as in
@@ -264,7 +269,8 @@ def estimate_gradient_score(x_NxT, kernel_N) -> tuple[jax.Array, jax.Array]:
 
   def one(x_T, kernel):
     S = kernel.shape[-1]
-    ratio_SxS = _ratio(kernel[:S], jnp.broadcast_to(kernel[S], (S, S)))
+    mu_SxS = jnp.broadcast_to(kernel[S] + epsilon, (S, S))
+    ratio_SxS = _ratio(kernel[:S], mu_SxS)
     R_TxT = ratio_SxS[x_T[None, :], x_T[:, None]] - 1
     return jnp.where(jnp.tri(len(x_T), dtype=bool), R_TxT, 0).at[-1].set(0)
 

@@ -177,6 +177,20 @@ def decay(
   return figure
 
 
+def recall(x: Sequence[int], curves: Mapping[str, Sequence[float]]) -> Figure:
+  """The share of edges found against the number of sequences, by name."""
+  figure = Figure(figsize=(7.6, 4.0), layout="constrained")
+  axes = figure.subplots()
+  for i, (name, y) in enumerate(curves.items()):
+    axes.plot(x, y, marker="os^Dv*"[i % 6], markersize=5, label=name)
+  axes.set_xscale("log", base=2)
+  axes.set_ylim(-0.04, 1.04)
+  axes.set_xlabel("sequences")
+  axes.set_ylabel("share of edges found")
+  figure.legend(loc="outside right upper", frameon=False, fontsize=8)
+  return figure
+
+
 def attention_by_position(
   mean: Sequence[float | None],
   deviation: Sequence[float | None],

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from scipy import optimize
+from scipy import sparse
 
 from icl_causal import graphs
 from icl_causal.graphs import Graph
@@ -172,6 +173,31 @@ def rank(score, graph: Graph) -> Ranking:
     recovered=int(is_edge[:edges].sum()),
     average_precision=float(precision[is_edge].mean()) if edges else 0.0,
     prevalence=edges / is_edge.size if is_edge.size else 0.0,
+  )
+
+
+def chow_liu(I_TxT, graph: Graph, threshold=-np.inf) -> list[tuple[int, int]]:
+  """The tree of the most information, its edges as (later, earlier) position.
+
+  The tree-shaped law that is closest to one with this pairwise Shannon
+  information (Chow and Liu, 1968), less the edges that are not above a
+  threshold: independent trees then come apart.
+
+  Args:
+    I_TxT: of which the entries j < i are read.
+    graph: says which positions are nodes: all, or all but the query.
+    threshold: one number.
+  """
+  (I_TxT,) = _checked(I_TxT, graph)
+  num_nodes = _num_nodes(graph)
+  I_NxN = I_TxT[:num_nodes, :num_nodes]
+  # A weight of 0 would be no edge, and the least weight is looked for.
+  weights = np.tril(I_NxN.max() - I_NxN + 1, -1)
+  tree = sparse.csgraph.minimum_spanning_tree(weights).tocoo()
+  return sorted(
+    (int(i), int(j))
+    for i, j in zip(tree.row, tree.col, strict=True)
+    if I_NxN[i, j] > threshold
   )
 
 

@@ -294,7 +294,8 @@ def test_conditional_estimate_is_right_and_pooled_is_not(sequences, kind):
   assert pooled[3, 0] > 0.005
 
 
-def test_estimated_gradient_score():
+@pytest.mark.parametrize("epsilon", [0.0, 0.2])
+def test_estimated_gradient_score(epsilon):
   graph, prior = (
     graphs.from_parents([-1, 0, 1, -1, 3, -1]),
     priors.dirichlet(1.0),
@@ -302,10 +303,13 @@ def test_estimated_gradient_score():
   batch = jax.jit(sampling.sample_batch, static_argnums=(2, 3, 4))(
     jax.random.key(6), graph, prior, 3, 2**14
   )
-  mean, error = information.estimate_gradient_score(batch.x_T, batch.kernel)
-  exact, exact_error = information.expected(
-    jax.random.key(7), graph, prior, 3, "gradient_score", 2**12
+  mean, error = jax.jit(information.estimate_gradient_score)(
+    batch.x_T, batch.kernel, epsilon
   )
+  score = functools.partial(information.gradient_score, epsilon=epsilon)
+  exact, exact_error = jax.jit(
+    lambda key: information.expected(key, graph, prior, 3, score, 2**12)
+  )(jax.random.key(7))
   lower = np.tril_indices(5)
   z = (mean - exact)[lower] / np.hypot(error, exact_error)[lower]
   assert np.abs(z).max() < 4

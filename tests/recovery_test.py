@@ -1,4 +1,5 @@
 import jax
+import networkx
 import numpy as np
 import pytest
 
@@ -117,6 +118,24 @@ def test_control_is_what_chance_gives():
   assert 0.01 < found.recall_deviation < 0.3
   assert 0.3 < found.average_precision < 0.6
   assert recovery.rank(perfect, graph).average_precision == 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_chow_liu_is_the_maximum_spanning_tree(seed):
+  T = 9
+  I_TxT = np.tril(np.random.default_rng(seed).uniform(size=(T, T)), -1)
+  I_TxT[-1] = 2  # the query's row is not looked at
+  weighted = networkx.Graph()
+  weighted.add_weighted_edges_from(
+    (i, j, I_TxT[i, j]) for i in range(T - 1) for j in range(i)
+  )
+  tree = networkx.maximum_spanning_tree(weighted)
+  expected = sorted((max(edge), min(edge)) for edge in tree.edges)
+  assert recovery.chow_liu(I_TxT, graphs.chain(T)) == expected
+  cut = np.median([I_TxT[edge] for edge in expected])
+  assert recovery.chow_liu(I_TxT, graphs.chain(T), cut) == [
+    edge for edge in expected if I_TxT[edge] > cut
+  ]
 
 
 def test_roots_only():

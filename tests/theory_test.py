@@ -1,0 +1,127 @@
+import json
+
+import jax
+import numpy as np
+
+from configs import theory
+from experiments import checks
+from experiments import forests
+from experiments import pooled
+from icl_causal import graphs
+
+
+def _config(check, **fields):
+  config = theory.get_config(check)
+  config.update(fields)
+  return config
+
+
+def _plain(check):
+  """A check as it comes back from result.json."""
+  json.dumps(check.rows, allow_nan=False)
+  return [dict(zip(check.header, row, strict=True)) for row in check.rows]
+
+
+def test_information_of_a_few_forests():
+  config = _config("information", num_forests=12, T=10, S=(3,))
+  rows = _plain(checks.information_of_forests(config))
+  assert [(row["S"], row["kind"]) for row in rows[:-1]] == [
+    (3, "shannon"),
+    (3, "chi2"),
+  ]
+  total = rows[-1]
+  assert total["forests"] == 24
+  assert total["argmax"] == total["edges"] > 24
+  assert total["violations"] == 0
+
+
+def test_a_wrong_matrix_is_counted():
+  graph = graphs.from_parents([-1, 0, 1, -1])
+  batch = jax.tree.map(lambda a: np.asarray(a)[None], graph)
+  I_TxT = np.zeros((4, 4))
+  I_TxT[1, 0], I_TxT[2, 1], I_TxT[2, 0] = 0.5, 0.4, 0.45
+  assert checks.count_argmax(batch, I_TxT[None], 1e-9) == [1, 2, 1, 1]
+
+
+def test_gradient_gap_falls_with_T():
+  config = _config(
+    "gradient",
+    T=(8, 24),
+    cases=((3, 1.0, 0.1),),
+    num_prompts=2**13,
+    num_kernels=64,
+  )
+  check = checks.gradient_at_the_start(config)
+  rows = _plain(check)
+  assert [(row["graph"], row["T"]) for row in rows] == [
+    (graph, T) for graph in ("chain", "forest") for T in (8, 24)
+  ]
+  for short, long in (rows[:2], rows[2:]):
+    assert short["correlation"] < long["correlation"] < 1
+    found, edges = long["argmax"].split(" of ")
+    assert int(found) == int(edges) > 5
+  assert check.figure is not None
+
+
+def test_roots_are_counted_on_the_same_graphs(monkeypatch):
+  """Training is left out: the larger batch has one false parent less."""
+  seen = []
+
+  def train(config, num_graphs, parallel):
+    seen.append((config.graph.T, config.train.batch_size, config.prior.gamma))
+    batch = jax.tree.map(
+      lambda a: np.stack([a] * num_graphs),
+      graphs.from_parents([-1, -1, 0, -1, -1]),
+    )
+    attention = np.zeros((num_graphs, 1, 5, 5))
+    attention[:, 0, [1, 2, 3], [0, 0, 2]] = 0.9
+    if config.train.batch_size == 128:
+      attention[0, 0, 3, 2] = 0.1
+    losses = np.ones(num_graphs)
+    return forests.Trained(batch, attention, losses, losses)
+
+  monkeypatch.setattr(forests, "train", train)
+  config = _config(
+    "roots", T=(5,), batch_size=(64, 128), priors=((1.0, 0.1),), num_graphs=2
+  )
+  small, large = _plain(checks.roots(config))
+  assert seen == [(5, 64, 0.1), (5, 128, 0.1)]
+  assert small["edges"] == large["edges"] == "2 of 2"
+  assert (small["false parents"], large["false parents"]) == (
+    "4 of 4",
+    "3 of 4",
+  )
+  assert (small["same as above"], large["same as above"]) == ("-", "3")
+
+
+def test_pooling_fails_where_conditioning_does_not():
+  config = _config(
+    "pooled",
+    T=12,
+    root_probability=0.4,
+    num_graphs=2,
+    num_sequences=(1024,),
+    num_permutations=10,
+  )
+  rows = _plain(pooled.pooled_and_conditional(config))
+  edges = {
+    (row["sequences of"], row["method"]): [
+      int(number) for number in row["edges"].split(" of ")
+    ]
+    for row in rows
+    if row["N"] == 1024
+  }
+  false = {
+    (row["sequences of"], row["method"]): row["false edges"] for row in rows
+  }
+  found, total = edges["one kernel", "Chow-Liu"]
+  assert found == total > 4
+  assert false["one kernel", "Chow-Liu"] == 0
+  assert edges["a kernel each", "given the kernels"] == [total, total]
+  assert edges["a kernel each", "Chow-Liu"][0] < total / 2
+  limit = {
+    row["method"]: float(row["edges"].split()[0])
+    for row in rows
+    if row["sequences of"] == "pooled in the limit"
+  }
+  assert limit["two roots"] > limit["child and parent"]
