@@ -17,11 +17,15 @@ growing T and for 16 times the batch. Ten minutes.
 pooled: edges found from sequences with a kernel each, from pooled information
 and from conditional scores, and from sequences of one kernel; by Chow and Liu's
 tree and, where causal-learn is installed, by the PC algorithm. Five minutes.
+
+theorems: attention on the parent, excess loss and supremum error after
+Algorithm 1, for growing T, on a prior with a floor and on kernels off it.
+Fifteen minutes.
 """
 
 from ml_collections import ConfigDict
 
-CHECKS = ("information", "gradient", "roots", "pooled")
+CHECKS = ("information", "gradient", "roots", "pooled", "theorems")
 
 
 def get_config(check: str) -> ConfigDict:
@@ -66,6 +70,20 @@ def get_config(check: str) -> ConfigDict:
         "num_permutations": 50,
         "pc_sequences": 4096,
         "pc_alpha": 0.01,
+      },
+      "theorems": {
+        "T": (16, 32, 64, 128, 256),
+        "S": 3,
+        "alpha": 1.0,
+        "gamma": 0.3,
+        "matching": 0.1,
+        "steps": 256,
+        "first_steps": 128,
+        "batch_size": 512,
+        "learning_rate": 50.0,  # times T
+        "second_learning_rate": 30.0,
+        "num_runs": 3,
+        "test_size": 4096,
       },
       "roots": {
         "T": (20, 40, 80, 160),

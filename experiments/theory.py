@@ -14,6 +14,7 @@ from experiments import checks
 from experiments import cli
 from experiments import pooled
 from experiments import show
+from experiments import theorems
 from icl_causal import runs
 
 _CHECKS = {
@@ -21,6 +22,7 @@ _CHECKS = {
   "gradient": checks.gradient_at_the_start,
   "roots": checks.roots,
   "pooled": pooled.pooled_and_conditional,
+  "theorems": theorems.theorems,
 }
 
 
