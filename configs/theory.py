@@ -8,6 +8,10 @@ information: of random forests, exact Shannon and chi-squared information given
 the kernel. The parent is the top entry of every row, and no pair has more
 information than an edge on its path. Five minutes.
 
+estimates: information estimated from sequences of one kernel, with and without
+correction for bias, against the exact one, over kernels of several priors.
+Three minutes.
+
 gradient: the gradient of the reduced model at the start against its closed
 form, for growing T. Ten minutes.
 
@@ -25,7 +29,14 @@ Fifteen minutes.
 
 from ml_collections import ConfigDict
 
-CHECKS = ("information", "gradient", "roots", "pooled", "theorems")
+CHECKS = (
+  "information",
+  "estimates",
+  "gradient",
+  "roots",
+  "pooled",
+  "theorems",
+)
 
 
 def get_config(check: str) -> ConfigDict:
@@ -43,6 +54,15 @@ def get_config(check: str) -> ConfigDict:
         "root_probability": 0.5,
         "num_kernels": 8,
         "tolerance": 1e-9,
+      },
+      "estimates": {
+        "T": 20,
+        "S": 3,
+        "root_probability": 0.3,
+        # (alpha, gamma)
+        "priors": ((0.1, 0.0), (1.0, 0.0), (1.0, 0.1)),
+        "num_kernels": 64,
+        "num_sequences": 2**14,
       },
       "gradient": {
         "T": (16, 32, 64, 128, 256),

@@ -10,6 +10,7 @@ import jax
 from jax import numpy as jnp
 from matplotlib.figure import Figure
 import numpy as np
+from scipy import stats
 
 from configs import two_stage
 from experiments import analyze
@@ -150,6 +151,50 @@ def _start(config: build.Config, S: int, graph: Graph, alpha, epsilon, key):
   )
   predicted = information.start_gradient(R_TxT, config.matching, S)
   return jnp.tril(-mean["A1"]), error["A1"], predicted
+
+
+def estimates(config: build.Config) -> Check:
+  """Estimates given the kernel against exact information, pair by pair."""
+  graph = graphs.random_forest(
+    jax.random.key(config.seed), config.T, config.root_probability
+  )
+  pairs = np.tril_indices(config.T - 1, -1)
+  keys = jax.random.split(jax.random.key(config.seed + 1), config.num_kernels)
+  rows = []
+  for alpha, gamma in config.priors:
+    prior = priors.floored_dirichlet(alpha, gamma)
+    for kind in ("shannon", "chi2"):
+      one = functools.partial(_estimate_gaps, config, graph, prior, kind)
+      gaps = jax.jit(functools.partial(jax.lax.map, one))(keys)
+      for name, gap_RxTxT in zip(("plug-in", "corrected"), gaps, strict=True):
+        gap_RxP = np.asarray(gap_RxTxT)[:, *pairs]
+        z_P = gap_RxP.mean(0) / stats.sem(gap_RxP)
+        largest, beyond = np.abs(z_P).max(), (np.abs(z_P) > 3).sum()
+        error = float(gap_RxP.mean())
+        rows.append(
+          [
+            *(alpha, gamma, kind, name),
+            *(error, float(largest), int(beyond), z_P.size),
+          ]
+        )
+  header = ["alpha", "gamma", "kind", "estimate", "mean error"]
+  header += ["largest |z|", "beyond 3", "of pairs"]
+  return Check(header, rows, None)
+
+
+def _estimate_gaps(config: build.Config, graph: Graph, prior, kind, key):
+  """Plug-in and corrected estimate less the exact matrix, of one kernel."""
+  kernel_key, draw_key = jax.random.split(key)
+  kernel = prior(kernel_key, config.S, 1)
+  x_NxT = sampling.sample_batch(
+    draw_key, graph, priors.fixed(kernel), config.S, config.num_sequences
+  ).x_T
+  matrix = information.chi2 if kind == "chi2" else information.shannon
+  exact_TxT = matrix(information.pair_laws(graph, kernel))
+  return tuple(
+    information.estimate(x_NxT, config.S, kind, correct) - exact_TxT
+    for correct in (False, True)
+  )
 
 
 def roots(config: build.Config) -> Check:

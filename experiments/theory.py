@@ -19,6 +19,7 @@ from icl_causal import runs
 
 _CHECKS = {
   "information": checks.information_of_forests,
+  "estimates": checks.estimates,
   "gradient": checks.gradient_at_the_start,
   "roots": checks.roots,
   "pooled": pooled.pooled_and_conditional,

@@ -44,6 +44,26 @@ def test_a_wrong_matrix_is_counted():
   assert checks.count_argmax(batch, I_TxT[None], 1e-9) == [1, 2, 1, 1]
 
 
+def test_correction_leaves_no_bias():
+  config = _config(
+    "estimates",
+    T=6,
+    priors=((1.0, 0.1),),
+    num_kernels=64,
+    num_sequences=512,
+  )
+  rows = _plain(checks.estimates(config))
+  assert [(row["kind"], row["estimate"]) for row in rows] == [
+    (kind, estimate)
+    for kind in ("shannon", "chi2")
+    for estimate in ("plug-in", "corrected")
+  ]
+  for plain, corrected in (rows[:2], rows[2:]):
+    assert plain["of pairs"] == 10
+    assert plain["beyond 3"] > 5 > corrected["beyond 3"]
+    assert abs(corrected["mean error"]) < 0.2 * plain["mean error"]
+
+
 def test_gradient_gap_falls_with_T():
   config = _config(
     "gradient",
