@@ -75,9 +75,9 @@ def get_config(check: str) -> ConfigDict:
         ),
         "matching": 1e-3,
         "root_probability": 0.5,
-        "num_prompts": 2**15,
+        "num_prompts": 2**14,
         "batch_size": 256,
-        "num_kernels": 512,
+        "num_kernels": 128,
       },
       "pooled": {
         "T": 20,

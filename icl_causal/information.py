@@ -362,25 +362,35 @@ def data_processing_violations(
 
 def _walk_forest(graph: Graph, rows_MxS, T: int, S: int):
   uniform_S = jnp.full((S,), 1 / S, rows_MxS.dtype)
+  positions = jnp.arange(T)
 
-  def visit(P, node):
+  def visit(carry, node):
+    # P holds the pairs (i, j) with j <= i: one row is written in each step.
+    P, laws_TxS = carry
     i, parent = node
-    laws_TxS = jnp.einsum("iiss->is", P)
     root_S = jnp.where(i == T - 1, uniform_S, rows_MxS[S])
+    with_parent_TxSxS = jnp.where(
+      (positions <= parent)[:, None, None],
+      P[parent],
+      P[:, parent].swapaxes(1, 2),
+    )
     row_TxSxS = jnp.where(
       parent < 0,
       root_S[None, :, None] * laws_TxS[:, None, :],
-      jnp.einsum("us,jut->jst", rows_MxS[:S], P[parent]),
+      jnp.einsum("us,jut->jst", rows_MxS[:S], with_parent_TxSxS),
     )
     law_S = jnp.where(parent < 0, root_S, laws_TxS[parent] @ rows_MxS[:S])
     row_TxSxS = row_TxSxS.at[i].set(jnp.diag(law_S))
-    P = P.at[:, i].set(row_TxSxS.swapaxes(1, 2))
-    return P.at[i].set(row_TxSxS), None
+    return (P.at[i].set(row_TxSxS), laws_TxS.at[i].set(law_S)), None
 
-  # The law of a pair with a position not yet visited is 0 and stays so.
-  start = jnp.zeros((T, T, S, S), rows_MxS.dtype)
-  nodes = (jnp.arange(T), graph.parents_TxK[:, 0])
-  return jax.lax.scan(visit, start, nodes)[0]
+  start = (
+    jnp.zeros((T, T, S, S), rows_MxS.dtype),
+    jnp.zeros((T, S), rows_MxS.dtype),
+  )
+  nodes = (positions, graph.parents_TxK[:, 0])
+  (P, _), _ = jax.lax.scan(visit, start, nodes)
+  lower = jnp.tri(T, dtype=bool)[:, :, None, None]
+  return jnp.where(lower, P, P.transpose(1, 0, 3, 2))
 
 
 def _enumerate(graph: Graph, rows_MxS, T: int, S: int):
