@@ -126,11 +126,20 @@ def test_small_graphs_of_every_kind(parents, tmp_path):
   assert np.isfinite(result["loss"])
 
 
-def test_readme_example_runs_as_written(capsys):
-  (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-  assert len([line for line in example.splitlines() if line.strip()]) <= 15
-  exec(compile(example, "README.md", "exec"), {})
-  assert "4 of 4 edges" in capsys.readouterr().out
+def test_readme_examples_run_as_written(capsys):
+  examples = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+  seen = []
+  for example in examples:
+    assert len([line for line in example.splitlines() if line.strip()]) <= 15
+    exec(compile(example, "README.md", "exec"), {})
+    seen.append(capsys.readouterr().out)
+  training_output, information_output = seen
+  assert "4 of 4 edges" in training_output
+  recovered, edges = re.findall(
+    r"tops (\d+) of (\d+) rows", information_output
+  )[0]
+  assert recovered == edges
+  assert information_output.endswith("[]\n")  # no violations
 
 
 def test_readme_shows_what_the_demo_printed():
