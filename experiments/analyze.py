@@ -66,11 +66,11 @@ def main():
 
   matrices = expected(config, graph)
   predicted_TxT = matrices.pop("gradient, closed form")
+  gradient_of = measure(config, graph, flags.FLAGS.num_prompts)
+  attention_of = attention(config, graph)
   print(f"{'step':>8}  {'correlation':>11}  {'slope':>7}  {'noise':>6}  edges")
   for step, params in saved_params(config, graph, workdir).items():
-    measured_TxT, error_TxT = measure(
-      config, graph, params, flags.FLAGS.num_prompts
-    )
+    measured_TxT, error_TxT = gradient_of(params)
     found = fit(measured_TxT, error_TxT, predicted_TxT, graph)
     print(
       f"{step:>8}  {_decimals(found.correlation, 4):>11}  "
@@ -78,7 +78,7 @@ def main():
       f"{found.recovered} of {found.edges}"
     )
     matrices[f"gradient, step {step}"] = measured_TxT
-    matrices[f"attention, step {step}"] = attention(config, graph, params)
+    matrices[f"attention, step {step}"] = attention_of(params)
     (workdir / "analysis").mkdir(exist_ok=True)
     runs.write_text(
       workdir / f"analysis/gradient_{step}.csv",
@@ -140,12 +140,10 @@ def saved_params(
   return {0: start.params} | {step: s.params for step, s in states.items()}
 
 
-def measure(
-  config: build.Config, graph: Graph, params, num_prompts: int
-) -> tuple[np.ndarray, np.ndarray]:
-  """-dL/dA1 between positions, and its standard error; T x T.
+def measure(config: build.Config, graph: Graph, num_prompts: int):
+  """A function of the parameters: -dL/dA1 between positions, and its error.
 
-  Of several heads, that of the one that matches the graph best.
+  Both are T x T; of several heads, those of the one that fits the graph best.
   """
   batch_size = config.train.batch_size
   gradient = jax.jit(
@@ -157,32 +155,41 @@ def measure(
       epsilon=config.train.epsilon,
     )
   )
-  mean, error = gradient(params, build.key(config.seed, "test"))
-  blocks_HxTxT, errors_HxTxT = (
-    _position_blocks(config, tree["A1"]) for tree in (mean, error)
-  )
-  (head,) = recovery.compare(-blocks_HxTxT, graph).head_of_slot
-  lower = np.tri(blocks_HxTxT.shape[1], dtype=bool)
-  return (
-    np.where(lower, -blocks_HxTxT[head], 0),
-    np.where(lower, errors_HxTxT[head], 0),
-  )
+
+  def of_params(params) -> tuple[np.ndarray, np.ndarray]:
+    mean, error = gradient(params, build.key(config.seed, "test"))
+    blocks_HxTxT, errors_HxTxT = (
+      _position_blocks(config, tree["A1"]) for tree in (mean, error)
+    )
+    (head,) = recovery.compare(-blocks_HxTxT, graph).head_of_slot
+    lower = np.tri(blocks_HxTxT.shape[1], dtype=bool)
+    return (
+      np.where(lower, -blocks_HxTxT[head], 0),
+      np.where(lower, errors_HxTxT[head], 0),
+    )
+
+  return of_params
 
 
-def attention(config: build.Config, graph: Graph, params) -> np.ndarray:
-  """Layer 1 as used on prompts, T x T or H x T x T."""
+def attention(config: build.Config, graph: Graph):
+  """A function of the parameters: layer 1 as used on prompts, H x T x T."""
   test = jax.jit(build.sampler(config, graph, config.eval.batch_size))(
     build.key(config.eval.seed, "test")
   )
-  found = jax.jit(
+  evaluate = jax.jit(
     functools.partial(
       training.evaluate,
       model=build.model(config, graph),
       batch_size=config.eval.batch_size,
       epsilon=config.train.epsilon,
     )
-  )(params, x_NxT=test.x_T, y_NxS=test.y_S)
-  return np.asarray(found.attention["attention_1"])
+  )
+
+  def of_params(params) -> np.ndarray:
+    found = evaluate(params, x_NxT=test.x_T, y_NxS=test.y_S)
+    return np.asarray(found.attention["attention_1"])
+
+  return of_params
 
 
 def fit(measured_TxT, error_TxT, predicted_TxT, graph: Graph) -> Fit:

@@ -62,7 +62,7 @@ def test_zero_start_has_no_gradient():
   graph = build.graph(config)
   start = analyze.saved_params(config, graph, pathlib.Path("none"))
   assert list(start) == [0]
-  measured, error = analyze.measure(config, graph, start[0], 128)
+  measured, error = analyze.measure(config, graph, 128)(start[0])
   assert (measured == 0).all()
   predicted = analyze.expected(config, graph)["gradient, closed form"]
   found = analyze.fit(measured, error, predicted, graph)
