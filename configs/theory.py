@@ -39,7 +39,7 @@ CHECKS = (
 )
 
 
-def get_config(check: str) -> ConfigDict:
+def get_config(check: str = "") -> ConfigDict:
   """The config of `CHECK`."""
   if check not in CHECKS:
     raise ValueError(f"check {check!r} must be one of {CHECKS}")

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from absl import flags
 import jax
+from jax import numpy as jnp
 import numpy as np
 
 from experiments import build
@@ -131,7 +132,7 @@ def train(config: build.Config, num_graphs: int, parallel: int) -> Trained:
     lambda indices: jax.lax.map(
       one, indices, batch_size=min(parallel, num_graphs)
     )
-  )(jax.numpy.arange(num_graphs))
+  )(jnp.arange(num_graphs))
 
 
 def count(trained: Trained) -> dict:

@@ -30,6 +30,10 @@ _CHECKS = {
 def main():
   """The command."""
   config = cli.config()
+  if config.check not in _CHECKS:
+    raise cli.Refused(
+      f"check = {config.check!r}: must be one of " + ", ".join(_CHECKS)
+    )
   for name, value in runs.flatten(config.to_dict()).items():
     if name not in ("check", "seed") and not np.all(
       np.concatenate([np.ravel(v) for v in np.atleast_1d(value)]) >= 0
