@@ -15,7 +15,7 @@ docs/demo/result.json: runs/demo/result.json
 	cp runs/demo/result.json runs/demo/figures/attention.png docs/demo
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -1,8 +1,7 @@
 """From a config to the objects of the library; every field is checked here."""
 
-from collections.abc import Callable, Mapping
-import math
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 from jax.sharding import AxisType
@@ -12,6 +11,7 @@ from jax.sharding import PartitionSpec
 from ml_collections import ConfigDict
 import optax
 
+from experiments import fields
 from experiments.cli import Refused
 from icl_causal import graphs
 from icl_causal import models
@@ -61,56 +61,33 @@ _OPTIMIZERS = {
 _STREAMS = ("graph", "init", "data", "test")
 
 
-class _Field(NamedTuple):
-  type: type
-  holds: Callable[[Any], bool]
-  allowed: str
-
-
-def _one_of(names) -> _Field:
-  return _Field(str, lambda v: v in names, "one of " + ", ".join(names))
-
-
-def _at_least(low: int) -> _Field:
-  return _Field(int, lambda v: v >= low, f"an integer of at least {low}")
-
-
-_SEED = _Field(int, lambda v: 0 <= v < 2**32, "an integer from 0 to 2**32 - 1")
-_POSITIVE = _Field(float, lambda v: 0 < v < math.inf, "a positive number")
-_NOT_NEGATIVE = _Field(float, lambda v: 0 <= v < math.inf, "a number >= 0")
-_SHARE = _Field(float, lambda v: 0 <= v <= 1, "a number from 0 to 1")
-
 _FIELDS = {
-  "seed": _SEED,
-  "graph.T": _at_least(2),
-  "graph.seed": _SEED,
-  "graph.root_probability": _SHARE,
-  "graph.parents": _Field(tuple, lambda v: True, "a tuple"),
-  "prior.S": _at_least(2),
-  "prior.alpha": _POSITIVE,
-  "prior.gamma": _SHARE,
-  "prior.root_law": _one_of(("stationary", "uniform", "dirichlet")),
-  "model.heads": _Field(
-    tuple,
-    lambda v: len(v) > 0 and all(isinstance(h, int) and h > 0 for h in v),
-    "the number of heads of each layer, such as (1, 1)",
-  ),
-  "model.noise": _NOT_NEGATIVE,
-  "model.matching": _Field(float, math.isfinite, "a finite number"),
-  "train.steps": _at_least(1),
-  "train.batch_size": _at_least(1),
-  "train.eval_every": _at_least(1),
-  "train.learning_rate": _POSITIVE,
-  "train.schedule": _one_of(_SCHEDULES),
-  "train.weight_decay": _NOT_NEGATIVE,
-  "train.second_learning_rate": _POSITIVE,
-  "train.first_steps": _at_least(1),
-  "train.stop": _SHARE,
-  "train.rescale_rows": _Field(bool, lambda v: True, "True or False"),
-  "train.epsilon": _NOT_NEGATIVE,
-  "eval.test_size": _at_least(2),
-  "eval.batch_size": _at_least(1),
-  "eval.seed": _SEED,
+  "seed": fields.SEED,
+  "graph.T": fields.at_least(2),
+  "graph.seed": fields.SEED,
+  "graph.root_probability": fields.SHARE,
+  "graph.parents": fields.Field(tuple, lambda v: True, "a tuple"),
+  "prior.S": fields.at_least(2),
+  "prior.alpha": fields.POSITIVE,
+  "prior.gamma": fields.SHARE,
+  "prior.root_law": fields.one_of(("stationary", "uniform", "dirichlet")),
+  "model.heads": fields.many(fields.at_least(1)),
+  "model.noise": fields.NOT_NEGATIVE,
+  "model.matching": fields.FINITE,
+  "train.steps": fields.at_least(1),
+  "train.batch_size": fields.at_least(1),
+  "train.eval_every": fields.at_least(1),
+  "train.learning_rate": fields.POSITIVE,
+  "train.schedule": fields.one_of(_SCHEDULES),
+  "train.weight_decay": fields.NOT_NEGATIVE,
+  "train.second_learning_rate": fields.POSITIVE,
+  "train.first_steps": fields.at_least(1),
+  "train.stop": fields.SHARE,
+  "train.rescale_rows": fields.FLAG,
+  "train.epsilon": fields.NOT_NEGATIVE,
+  "eval.test_size": fields.at_least(2),
+  "eval.batch_size": fields.at_least(1),
+  "eval.seed": fields.SEED,
 }
 
 # The fields that are read, in all or by the choice of a name.
@@ -164,22 +141,14 @@ def check(config: Config):
   flat = runs.flatten(config.to_dict())
   read = list(_COMMON)
   for choice, fields_of in _CHOICES.items():
-    _check_field(flat, choice, _one_of(fields_of))
+    fields.check(flat, choice, fields.one_of(fields_of))
     read += [choice, *fields_of[flat[choice]]]
-  for name in flat:
-    if name not in read:
-      raise Refused(f"{name} is no field that this experiment reads")
+  fields.check_known(flat, read)
   for name in read:
     if name not in _CHOICES:
-      _check_field(flat, name, _FIELDS[name])
-  for total, part in (
-    ("train.steps", "train.eval_every"),
-    ("eval.test_size", "eval.batch_size"),
-  ):
-    if flat[total] % flat[part]:
-      raise Refused(
-        f"{total} = {flat[total]}: must be a multiple of {part} = {flat[part]}"
-      )
+      fields.check(flat, name, _FIELDS[name])
+  fields.check_multiple(flat, "train.steps", "train.eval_every")
+  fields.check_multiple(flat, "eval.test_size", "eval.batch_size")
   for name in ("train.batch_size", "eval.test_size"):
     if flat[name] % jax.device_count():
       raise Refused(
@@ -205,24 +174,10 @@ def check(config: Config):
     )
 
 
-def _check_field(flat: dict, name: str, field: _Field):
-  if name not in flat:
-    raise Refused(f"the config has no {name}")
-  value = flat[name]
-  if not _is_a(value, field.type) or not field.holds(value):
-    raise Refused(f"{name} = {value!r}: must be {field.allowed}")
-
-
 def _tuples(value):
   if isinstance(value, Mapping):
     return {name: _tuples(entry) for name, entry in value.items()}
   return tuple(map(_tuples, value)) if isinstance(value, list) else value
-
-
-def _is_a(value, expected: type) -> bool:
-  if isinstance(value, bool) or expected is bool:
-    return isinstance(value, bool) and expected is bool
-  return isinstance(value, (int, float) if expected is float else expected)
 
 
 def key(seed: int, stream: str) -> jax.Array:
@@ -261,9 +216,9 @@ def graph(config: Config, index=None) -> Graph:
 
 def model(config: Config, graph: Graph):
   """The model, for the sizes of the graph and the prior."""
-  fields = dict(config.model)
+  arguments = dict(config.model)
   T = graph.parents_TxK.shape[0]
-  return _MODELS[fields.pop("name")](S=config.prior.S, T=T, **fields)
+  return _MODELS[arguments.pop("name")](S=config.prior.S, T=T, **arguments)
 
 
 def optimizer(config: Config) -> optax.GradientTransformation:

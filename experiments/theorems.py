@@ -42,8 +42,8 @@ def theorems(config: build.Config) -> Check:
       values = [by_T[T][quantity] for T in config.T]
       means = [float(np.mean(v)) for v in values]
       row = [name, quantity, *means]
-      if quantity == "edges missed" or min(means) <= 0:
-        row += ["-", "-"]
+      if quantity == "edges missed" or min(means) <= 0 or len(means) < 3:
+        row += ["-", "-"]  # no line, or no error of a line
       else:
         fit: Any = stats.linregress(np.log(config.T), np.log(means))
         row += [float(fit.slope), float(fit.stderr)]

@@ -8,10 +8,11 @@ Leaves result.json and a figure under --workdir.
 import time
 
 from absl import flags
-import numpy as np
 
+from experiments import build
 from experiments import checks
 from experiments import cli
+from experiments import fields
 from experiments import pooled
 from experiments import show
 from experiments import theorems
@@ -27,18 +28,77 @@ _CHECKS = {
 }
 
 
+_SIZES = fields.many(fields.at_least(2))
+_PRIORS = fields.many((fields.POSITIVE, fields.SHARE))
+_FIELDS = {
+  "information": {
+    "num_forests": fields.at_least(1),
+    "T": fields.at_least(2),
+    "S": _SIZES,
+    "alpha": fields.POSITIVE,
+    "root_probability": fields.SHARE,
+    "num_kernels": fields.at_least(1),
+    "tolerance": fields.NOT_NEGATIVE,
+  },
+  "estimates": {
+    "T": fields.at_least(3),
+    "S": fields.at_least(2),
+    "root_probability": fields.SHARE,
+    "priors": _PRIORS,
+    "num_kernels": fields.at_least(2),
+    "num_sequences": fields.at_least(2),
+  },
+  "gradient": {
+    "T": _SIZES,
+    "cases": fields.many(
+      (fields.at_least(2), fields.POSITIVE, fields.NOT_NEGATIVE)
+    ),
+    "matching": fields.POSITIVE,
+    "root_probability": fields.SHARE,
+    "num_prompts": fields.at_least(2),
+    "batch_size": fields.at_least(1),
+    "num_kernels": fields.at_least(1),
+  },
+  "roots": {
+    "T": _SIZES,
+    "batch_size": fields.many(fields.at_least(1)),
+    "priors": _PRIORS,
+    "num_graphs": fields.at_least(1),
+    "S": fields.at_least(2),
+  },
+  "pooled": {
+    "T": fields.at_least(3),
+    "S": fields.at_least(2),
+    "alpha": fields.POSITIVE,
+    "epsilon": fields.NOT_NEGATIVE,
+    "root_probability": fields.SHARE,
+    "num_graphs": fields.at_least(1),
+    "num_sequences": fields.many(fields.at_least(2)),
+    "num_permutations": fields.at_least(1),
+    "pc_sequences": fields.at_least(0),
+    "pc_alpha": fields.SHARE,
+  },
+  "theorems": {
+    "T": _SIZES,
+    "S": fields.at_least(2),
+    "alpha": fields.POSITIVE,
+    "gamma": fields.SHARE,
+    "matching": fields.POSITIVE,
+    "steps": fields.at_least(1),
+    "first_steps": fields.at_least(1),
+    "batch_size": fields.at_least(1),
+    "learning_rate": fields.POSITIVE,
+    "second_learning_rate": fields.POSITIVE,
+    "num_runs": fields.at_least(1),
+    "test_size": fields.at_least(1),
+  },
+}
+
+
 def main():
   """The command."""
   config = cli.config()
-  if config.check not in _CHECKS:
-    raise cli.Refused(
-      f"check = {config.check!r}: must be one of " + ", ".join(_CHECKS)
-    )
-  for name, value in runs.flatten(config.to_dict()).items():
-    if name not in ("check", "seed") and not np.all(
-      np.concatenate([np.ravel(v) for v in np.atleast_1d(value)]) >= 0
-    ):
-      raise cli.Refused(f"{name} = {value!r}: must not be negative")
+  check(config)
   record = config.to_dict()
   workdir = cli.workdir(f"theory-{config.check}-{runs.digest(record)}")
   if runs.prepare(workdir, record, flags.FLAGS.overwrite):
@@ -59,6 +119,29 @@ def main():
   result = runs.read_result(workdir)
   print(show.columns(result["header"], result["rows"]))
   print(f"\n{result['wall_seconds']:.0f} s; {workdir}/result.json")
+
+
+def check(config: build.Config):
+  """Raises Refused for the first field, or pair of fields, that can't be."""
+  flat = config.to_dict()
+  fields.check(flat, "seed", fields.SEED)
+  fields.check(flat, "check", fields.one_of(_CHECKS))
+  of_check = _FIELDS[config.check]
+  fields.check_known(flat, ["check", "seed", *of_check])
+  for name, field in of_check.items():
+    fields.check(flat, name, field)
+  if config.check == "gradient":
+    fields.check_multiple(flat, "num_prompts", "batch_size")
+    if config.num_prompts == config.batch_size:
+      raise cli.Refused(
+        f"num_prompts = {config.num_prompts}: must be at least twice "
+        f"batch_size = {config.batch_size}, for a standard error"
+      )
+  if config.check == "information" and config.num_forests % len(config.S):
+    raise cli.Refused(
+      f"num_forests = {config.num_forests}: must be a multiple of "
+      f"{len(config.S)}, the number of S"
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,117 @@
+"""What a config may hold: what it may not is refused by the field's name."""
+
+import pytest
+
+from configs import single_parent
+from configs import theory as theory_configs
+from configs import two_stage
+from experiments import build
+from experiments import theory
+from experiments.cli import Refused
+
+
+def _refuse(check, config, fields, message):
+  check(config)
+  config.update_from_flattened_dict(fields)
+  with pytest.raises(Refused, match="^" + message):
+    check(config)
+
+
+@pytest.mark.parametrize(
+  ("field", "value", "message"),
+  [
+    ("prior.alpha", 0.0, r"prior.alpha = 0.0: must be a positive number"),
+    ("prior.alpha", float("nan"), r"prior.alpha = nan"),
+    ("prior.S", 1, r"prior.S = 1: must be an integer of at least 2"),
+    ("graph.T", 1, r"graph.T = 1: must be an integer of at least 2"),
+    ("graph.T", True, r"graph.T = True: must be an integer"),
+    ("model.heads", (1, 0), r"model.heads = \(1, 0\): must be a tuple of one"),
+    ("model.heads", (), r"model.heads = \(\): must be a tuple of one or more"),
+    ("model.heads", (1,), r"model.matching = 0.5: must be 0 unless"),
+    (
+      "train.optimizer",
+      "lion",
+      r"train.optimizer = 'lion': must be one of sgd",
+    ),
+    (
+      "train.steps",
+      100,
+      r"train.steps = 100: must be a multiple of train.eval",
+    ),
+    ("eval.batch_size", 3, r"eval.test_size = \d+: must be a multiple of eval"),
+    ("seed", -1, r"seed = -1: must be an integer from 0 to"),
+    ("train.momentum", 0.9, r"train.momentum is no field that this experiment"),
+  ],
+)
+def test_fields_of_training(field, value, message):
+  config = single_parent.get_config("chain").unlock()
+  _refuse(build.check, config, {field: value}, message)
+
+
+@pytest.mark.parametrize(
+  ("fields", "message"),
+  [
+    ({"model.name": "disentangled"}, "the config has no model.heads"),
+    ({"train.epsilon": 0.0}, "train.epsilon = 0: must be positive for"),
+    ({"train.stop": 2.0}, "train.stop = 2.0: must be a number from 0 to 1"),
+    (
+      {
+        "model.name": "disentangled",
+        "model.heads": (1, 1),
+        "model.noise": 0.0,
+      },
+      "train.optimizer = 'algorithm_1': is for model.name = 'reduced'",
+    ),
+  ],
+)
+def test_fields_of_algorithm_1(fields, message):
+  config = two_stage.get_config("forest").unlock()
+  _refuse(build.check, config, fields, message)
+
+
+def test_graphs_that_a_config_can_not_have():
+  config = single_parent.get_config("manual")
+  build.graph(config)
+  config.graph.parents = (-1, 1, -1)
+  expected = "graph: position 1: parent 1 is not an earlier position"
+  with pytest.raises(Refused, match="^" + expected):
+    build.graph(config)
+
+
+@pytest.mark.parametrize(
+  ("check", "field", "value", "message"),
+  [
+    ("information", "S", (3, 1), r"S = \(3, 1\): must be a tuple of one or mo"),
+    ("information", "num_forests", 7, "num_forests = 7: must be a multiple of"),
+    (
+      "estimates",
+      "priors",
+      ((0.1,),),
+      r"priors = \(\(0.1,\),\): must be a tup",
+    ),
+    (
+      "estimates",
+      "num_kernels",
+      1,
+      "num_kernels = 1: must be an integer of at",
+    ),
+    ("gradient", "cases", (), r"cases = \(\): must be a tuple of one or more"),
+    ("gradient", "num_prompts", 100, "num_prompts = 100: must be a multiple"),
+    ("gradient", "num_prompts", 256, "num_prompts = 256: must be at least twi"),
+    ("roots", "num_graphs", 0, "num_graphs = 0: must be an integer of at leas"),
+    ("pooled", "alpha", 0.0, "alpha = 0.0: must be a positive number"),
+    ("pooled", "heads", 2, "heads is no field that this experiment reads"),
+    ("theorems", "num_runs", 0, "num_runs = 0: must be an integer of at least"),
+    ("theorems", "gamma", 1.5, "gamma = 1.5: must be a number from 0 to 1"),
+    ("roots", "check", "root", "check = 'root': must be one of information, "),
+    ("roots", "seed", -1, "seed = -1: must be an integer from 0 to"),
+  ],
+)
+def test_fields_of_theory(check, field, value, message):
+  config = theory_configs.get_config(check).unlock()
+  _refuse(theory.check, config, {field: value}, message)
+
+
+@pytest.mark.parametrize("check", theory_configs.CHECKS)
+def test_theory_reads_what_its_config_holds(check):
+  theory.check(theory_configs.get_config(check))
