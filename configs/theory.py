@@ -100,7 +100,7 @@ def get_config(check: str = "") -> ConfigDict:
         "steps": 256,
         "first_steps": 128,
         "batch_size": 512,
-        "learning_rate": 50.0,  # times T
+        "learning_rate": 12.5,  # times T^2
         "second_learning_rate": 30.0,
         "num_runs": 3,
         "test_size": 4096,
