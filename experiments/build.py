@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+from jax import numpy as jnp
 from jax.sharding import AxisType
 from jax.sharding import Mesh
 from jax.sharding import NamedSharding
@@ -185,16 +186,14 @@ def key(seed: int, stream: str) -> jax.Array:
   return jax.random.fold_in(jax.random.key(seed), _STREAMS.index(stream))
 
 
-def graph(config: Config, index=None) -> Graph:
+def graph(config: Config, offset=0) -> Graph:
   """The causal graph.
 
   Args:
     config: of the run.
-    index: of many graphs that one seed stands for; may be traced.
+    offset: added to the seed; may be traced.
   """
-  graph_key = key(config.graph.get("seed", 0), "graph")
-  if index is not None:
-    graph_key = jax.random.fold_in(graph_key, index)
+  graph_key = key(jnp.uint32(config.graph.get("seed", 0)) + offset, "graph")
   try:
     built = _GRAPHS[config.graph.name](config.graph, graph_key)
   except ValueError as error:
@@ -228,15 +227,21 @@ def optimizer(config: Config) -> optax.GradientTransformation:
 
 def sampler(config: Config, graph: Graph, batch_size: int):
   """A function of a key that draws a batch, split over all devices."""
-  split = NamedSharding(_mesh(), PartitionSpec("batch"))
 
   def draw(key: jax.Array) -> Prompt:
-    batch = sampling.sample_batch(
-      key, graph, prior(config), config.prior.S, batch_size
+    return split(
+      sampling.sample_batch(
+        key, graph, prior(config), config.prior.S, batch_size
+      )
     )
-    return jax.lax.with_sharding_constraint(batch, split)
 
   return draw
+
+
+def split(batch: Prompt) -> Prompt:
+  """A batch laid out over all devices, each with a share of its prompts."""
+  layout = NamedSharding(_mesh(), PartitionSpec("batch"))
+  return jax.lax.with_sharding_constraint(batch, layout)
 
 
 def prior(config: Config) -> priors.Prior:

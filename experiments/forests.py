@@ -2,8 +2,9 @@
 
     python -m experiments.forests --config=configs/two_stage.py:forest
 
-Every graph has its own draw of the graph, of the data and of the test prompts;
-all are trained by one compiled program. Leaves result.json and a figure.
+The g-th graph, from 0, has g added to every seed, of the graph, of the data and
+of the test prompts; all are trained by one compiled program. Leaves result.json
+and a figure.
 """
 
 import time
@@ -16,13 +17,12 @@ import numpy as np
 
 from experiments import build
 from experiments import cli
+from experiments import program
 from icl_causal import graphs
 from icl_causal import metrics
 from icl_causal import plotting
 from icl_causal import recovery
 from icl_causal import runs
-from icl_causal import sampling
-from icl_causal import training
 from icl_causal.graphs import Graph
 
 
@@ -71,7 +71,7 @@ def main():
 
 
 def train(config: build.Config, num_graphs: int, parallel: int) -> Trained:
-  """Trains on graphs 0, .., num_graphs - 1 of the config's seeds.
+  """Trains on G graphs, the g-th with g added to all seeds of the config.
 
   Args:
     config: checked.
@@ -81,58 +81,29 @@ def train(config: build.Config, num_graphs: int, parallel: int) -> Trained:
   Returns:
     The arrays of `Trained`, with a leading axis G.
   """
-  S, prior = config.prior.S, build.prior(config)
-  optimizer = build.optimizer(config)
+  run = program.program(config)
 
-  def one(index):
-    graph = build.graph(config, index)
-    model = build.model(config, graph)
-    init_key, data_key, test_key = (
-      jax.random.fold_in(build.key(seed, stream), index)
-      for seed, stream in (
-        (config.seed, "init"),
-        (config.seed, "data"),
-        (config.eval.seed, "test"),
-      )
+  def one(g):
+    own = program.member(config, build.graph(config, g))
+    for name in ("seed", "eval.seed"):
+      own.values[name] += g
+    state, _ = jax.lax.scan(
+      lambda state, _: run.take_steps(own, state),
+      run.start(own),
+      length=config.train.steps // config.train.eval_every,
     )
-    state = training.init(init_key, model, optimizer)
-    state, _ = training.train(
-      state,
-      data_key,
-      config.train.steps,
-      model,
-      optimizer,
-      lambda key: sampling.sample_batch(
-        key, graph, prior, S, config.train.batch_size
-      ),
-      config.train.epsilon,
-    )
-    test = sampling.sample_batch(
-      test_key, graph, prior, S, config.eval.test_size
-    )
-    found = training.evaluate(
-      state.params,
-      model,
-      test.x_T,
-      test.y_S,
-      config.eval.batch_size,
-      config.train.epsilon,
-    )
-    predictors = metrics.predictor_losses(
-      test.x_T, test.y_S, graph, config.prior.alpha
-    )
+    test = run.draw_test(own)
+    found = run.evaluate(own, state, test)
     return Trained(
-      graph,
+      own.graph,
       found.attention["attention_1"],
       found.loss_N.mean(),
-      predictors["edge_posterior"].mean(),
+      test.predictors["edge_posterior"].mean(),
     )
 
   return jax.jit(
-    lambda indices: jax.lax.map(
-      one, indices, batch_size=min(parallel, num_graphs)
-    )
-  )(jnp.arange(num_graphs))
+    lambda seeds: jax.lax.map(one, seeds, batch_size=min(parallel, num_graphs))
+  )(jnp.arange(num_graphs, dtype=jnp.uint32))
 
 
 def count(trained: Trained) -> dict:

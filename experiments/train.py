@@ -5,7 +5,6 @@
 A finished run is shown again, an unfinished one goes on where it stopped.
 """
 
-import functools
 import pathlib
 import sys
 import time
@@ -17,6 +16,7 @@ import tqdm
 
 from experiments import build
 from experiments import cli
+from experiments import program
 from experiments import show
 from icl_causal import metrics
 from icl_causal import recovery
@@ -51,40 +51,18 @@ def train(
     keep: how many checkpoints stay, the newest.
   """
   started = time.monotonic()
-  model = build.model(config, graph)
-  optimizer = build.optimizer(config)
-  test = jax.jit(build.sampler(config, graph, config.eval.test_size))(
-    build.key(config.eval.seed, "test")
-  )
-  predictors = jax.jit(metrics.predictor_losses)(
-    test.x_T, test.y_S, graph, config.prior.alpha
-  )
-  take_steps = jax.jit(
-    functools.partial(
-      training.train,
-      num_steps=config.train.eval_every,
-      model=model,
-      optimizer=optimizer,
-      draw=build.sampler(config, graph, config.train.batch_size),
-      epsilon=config.train.epsilon,
-    ),
-    donate_argnums=0,
-  )
-  evaluate = jax.jit(
-    functools.partial(
-      training.evaluate,
-      model=model,
-      batch_size=config.eval.batch_size,
-      epsilon=config.train.epsilon,
-    )
-  )
+  run = program.program(config, build.split)
+  own = build.replicate(program.member(config, graph))
+  test = jax.jit(run.draw_test)(own)
+  evaluate = jax.jit(run.evaluate)
+  take_steps = jax.jit(run.take_steps, donate_argnums=1)
 
   def measure(state):
-    found = evaluate(state.params, x_NxT=test.x_T, y_NxS=test.y_S)
+    found = evaluate(own, state, test)
     edges = recovery.compare(
       found.attention["attention_1"], graph, include_self=True
     )
-    return found, edges, measures(found.loss_N, edges, predictors)
+    return found, edges, measures(found.loss_N, edges, test.predictors)
 
   def record(state, train_loss):
     _, edges, row = measure(state)
@@ -95,23 +73,16 @@ def train(
       f"loss {row['loss']:.3f}, edges {edges.recovered}/{edges.edges}"
     )
 
-  start = functools.partial(training.init, model=model, optimizer=optimizer)
-  state = build.replicate(jax.jit(start)(build.key(config.seed, "init")))
-  saved, messages = runs.load_state(workdir, state)
-  for message in messages:
-    print(f"warning: {message}", file=sys.stderr)
-  state = state if saved is None else build.replicate(saved)
-  step = int(state.step)
-  rows = runs.cut_metrics(workdir, step)
+  state, rows = resume(workdir, jax.jit(run.start)(own))
   started -= rows[-1]["wall_seconds"] if rows else 0
-  data_key = build.key(config.seed, "data")
+  step = int(state.step)
   with tqdm.tqdm(
     total=config.train.steps, initial=step, unit="step", disable=None
   ) as bar:
     if not rows:
       record(state, train_loss=None)
     while step < config.train.steps:
-      state, losses = take_steps(state, data_key)
+      state, losses = take_steps(own, state)
       check_finite(losses, step, workdir)
       step = int(state.step)
       record(state, train_loss=float(losses.mean()))
@@ -119,15 +90,22 @@ def train(
       bar.update(config.train.eval_every)
 
   found, edges, result = measure(state)
-  for name, loss_N in predictors.items():
-    result[name if name == "entropy" else f"{name}_loss"] = float(loss_N.mean())
-  result["exact_posterior_loss"] = None
+  result |= reference_losses(test.predictors)
   result["steps"] = step
   result["wall_seconds"] = time.monotonic() - started
   show.write(
     workdir, config, graph, state.params, found.attention, edges, result
   )
   runs.write_result(workdir, result)
+
+
+def resume(workdir: pathlib.Path, start: training.TrainState):
+  """The newest saved state, or `start`, and the rows of metrics up to it."""
+  saved, messages = runs.load_state(workdir, start)
+  for message in messages:
+    print(f"warning: {message}", file=sys.stderr)
+  state = build.replicate(start if saved is None else saved)
+  return state, runs.cut_metrics(workdir, int(state.step))
 
 
 def measures(loss_N, edges: recovery.Recovery, predictors: dict) -> dict:
@@ -148,6 +126,15 @@ def measures(loss_N, edges: recovery.Recovery, predictors: dict) -> dict:
     "parent_attention_mean": float(np.mean(scores)) if scores else None,
     "parent_attention_min": min(scores, default=None),
   }
+
+
+def reference_losses(predictors: dict) -> dict:
+  """The mean loss of each predictor that needs no training."""
+  losses = {
+    name if name == "entropy" else f"{name}_loss": float(loss_N.mean())
+    for name, loss_N in predictors.items()
+  }
+  return losses | {"exact_posterior_loss": None}
 
 
 def check_finite(losses, step: int, workdir: pathlib.Path):

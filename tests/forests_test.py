@@ -46,6 +46,20 @@ def test_one_graph_is_the_same_alone_and_among_many(trained):
   )
 
 
+def test_graph_g_is_the_run_with_g_added_to_its_seeds(trained, tmp_path):
+  config = _config()
+  config.seed = config.graph.seed = config.eval.seed = 3
+  build.check(config)
+  runs.prepare(tmp_path, config.to_dict(), overwrite=False)
+  graph = build.graph(config)
+  train.train(config, graph, tmp_path)
+  result = runs.read_result(tmp_path)
+  np.testing.assert_array_equal(graph.parents_TxK, trained.graph.parents_TxK[3])
+  np.testing.assert_allclose(result["loss"], trained.loss[3], atol=1e-4)
+  assert result["edges_recovered"] == result["edges"] > 0
+  assert (tmp_path / "report.html").exists()
+
+
 def test_count_by_hand():
   parents = [-1, 0, -1, 2, -1], [-1, -1, 1, -1, -1]
   batch = [graphs.from_parents(row) for row in parents]
@@ -68,13 +82,3 @@ def test_count_by_hand():
   assert found["parent_attention_by_position"] == [None, 0.8, 0.0, 0.6, None]
   assert found["parent_attention_mean"] == pytest.approx(1.4 / 3)
   assert found["excess_loss"] == pytest.approx(0.75)
-
-
-def test_a_single_run_of_algorithm_1(tmp_path):
-  config = _config()
-  build.check(config)
-  runs.prepare(tmp_path, config.to_dict(), overwrite=False)
-  train.train(config, build.graph(config), tmp_path)
-  result = runs.read_result(tmp_path)
-  assert result["edges_recovered"] == result["edges"] > 0
-  assert (tmp_path / "report.html").exists()

@@ -1,0 +1,118 @@
+import jax
+import numpy as np
+import optax
+import pytest
+
+from configs import single_parent
+from configs import two_stage
+from experiments import build
+from experiments import program
+from icl_causal import graphs
+from icl_causal import models
+from icl_causal import priors
+from icl_causal import sampling
+from icl_causal import training
+
+
+def _config(module=single_parent, variant="manual", **fields):
+  config = module.get_config(variant)
+  config.train.batch_size, config.train.eval_every = 32, 2
+  config.eval.test_size = config.eval.batch_size = 64
+  config.update_from_flattened_dict(fields)
+  build.check(config)
+  return config
+
+
+def test_a_program_is_what_the_library_does_with_the_numbers():
+  config = _config(
+    **{"train.steps": 4, "train.learning_rate": 0.02, "prior.alpha": 0.3}
+  )
+  graph = graphs.from_parents((-1, 0, 0, 1, 2, -1))
+  model = models.Disentangled(3, 6, (1, 1), matching=0.5)
+  optimizer = optax.adamw(
+    optax.cosine_decay_schedule(0.02, 4), weight_decay=0.0
+  )
+
+  @jax.jit
+  def by_hand(seed):
+    init_key, data_key = (
+      jax.random.fold_in(jax.random.key(seed), stream) for stream in (1, 2)
+    )
+    return training.train(
+      training.init(init_key, model, optimizer),
+      data_key,
+      2,
+      model,
+      optimizer,
+      lambda key: sampling.sample_batch(
+        key, graph, priors.dirichlet(0.3), 3, 32
+      ),
+    )
+
+  run = program.program(config)
+  own = program.member(config, build.graph(config))
+  state, losses = jax.jit(lambda own: run.take_steps(own, run.start(own)))(own)
+  expected_state, expected_losses = by_hand(0)
+  np.testing.assert_allclose(losses, expected_losses, rtol=1e-5)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
+    state.params,
+    expected_state.params,
+  )
+
+
+@pytest.mark.parametrize(
+  ("module", "variant", "base", "changes"),
+  [
+    (
+      single_parent,
+      "random",
+      {},
+      {
+        "seed": 2**32 - 1,
+        "graph.seed": 5,
+        "prior.alpha": 1.0,
+        "train.learning_rate": 0.1,
+        "train.weight_decay": 0.5,
+        "train.epsilon": 0.1,
+        "eval.seed": 3,
+      },
+    ),
+    (
+      two_stage,
+      "forest",
+      {"train.first_steps": 3},
+      {
+        "prior.gamma": 0.5,
+        "train.second_learning_rate": 1.0,
+        "train.first_steps": 1,
+        "train.stop": 0.1,
+      },
+    ),
+  ],
+)
+def test_one_program_reads_every_number(module, variant, base, changes):
+  base |= {
+    "graph.T": 6,
+    "prior.S": 3,
+    "prior.name": "floored_dirichlet",
+    "prior.gamma": 0.1,
+  }
+  config = _config(module, variant, **base)
+  run = program.program(config)
+
+  @jax.jit
+  def losses(own):
+    state = run.start(own)
+    for _ in range(2):
+      state, _ = run.take_steps(own, state)
+    return run.evaluate(own, state, run.draw_test(own)).loss_N
+
+  def losses_of(config):
+    return losses(program.member(config, build.graph(config)))
+
+  plain_N = losses_of(config)
+  for name, value in changes.items():
+    changed_N = losses_of(_config(module, variant, **{**base, name: value}))
+    assert np.abs(changed_N - plain_N).max() > 1e-6, name
+  assert losses._cache_size() == 1
