@@ -88,7 +88,7 @@ def get_config(check: str = "") -> ConfigDict:
         "num_graphs": 5,
         "num_sequences": (256, 1024, 4096, 16384),
         "num_permutations": 50,
-        "pc_sequences": 4096,
+        "pc_sequences": 1024,
         "pc_alpha": 0.01,
       },
       "theorems": {

@@ -59,6 +59,11 @@ def train(
 
   def measure(state):
     found = evaluate(own, state, test)
+    if not np.isfinite(found.loss_N).all():
+      raise cli.NonFinite(
+        f"a test loss at step {int(state.step)} is not finite: stopped; "
+        f"{workdir} keeps the state before it"
+      )
     edges = recovery.compare(
       found.attention["attention_1"], graph, include_self=True
     )

@@ -191,6 +191,86 @@ def recall(x: Sequence[int], curves: Mapping[str, Sequence[float]]) -> Figure:
   return figure
 
 
+def bands(
+  curves: Mapping[str, np.ndarray], x_label: str, y_label: str
+) -> Figure:
+  """Curves with bands around them, by name.
+
+  Args:
+    curves: rows x, middle, low, high.
+    x_label: of the horizontal axis.
+    y_label: of the vertical axis.
+  """
+  figure = Figure(figsize=(7.6, 4.0), layout="constrained")
+  axes = figure.subplots()
+  for name, (x, middle, low, high) in curves.items():
+    (line,) = axes.plot(x, middle, marker=".", label=name)
+    axes.fill_between(x, low, high, color=line.get_color(), alpha=0.2, lw=0)
+  axes.set_xlabel(x_label)
+  axes.set_ylabel(y_label)
+  figure.legend(loc="outside right upper", frameon=False, fontsize=8)
+  return figure
+
+
+def heat_maps(
+  panels: Mapping[str, tuple[np.ndarray, float | None, float | None]],
+  rows: tuple[str, Sequence],
+  columns: tuple[str, Sequence],
+) -> Figure:
+  """Heat maps of one grid side by side, with a number in every cell.
+
+  Args:
+    panels: by name, the matrix, where nan leaves a cell empty, and the ends
+      of its colour scale, by default its least and largest value.
+    rows: name and values of the vertical axis.
+    columns: name and values of the horizontal axis.
+  """
+  height = 1.4 + 0.3 * len(rows[1])
+  width = 1.6 + 0.55 * len(columns[1])
+  figure = Figure(figsize=(width * len(panels), height), layout="constrained")
+  all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
+  for axes, (name, panel) in zip(all_axes, panels.items(), strict=True):
+    values, low, high = panel
+    image = axes.imshow(values, "cividis", aspect="auto", vmin=low, vmax=high)
+    for (i, j), value in np.ndenumerate(values):
+      if np.isfinite(value):
+        dark = image.norm(value) < 0.5
+        axes.text(
+          j,
+          i,
+          f"{value:.3g}",
+          ha="center",
+          va="center",
+          fontsize=7,
+          color="white" if dark else "black",
+        )
+    axes.set_title(name, fontsize=10)
+    axes.set_xticks(range(len(columns[1])), [f"{v:.4g}" for v in columns[1]])
+    axes.set_yticks(range(len(rows[1])), [f"{v:.4g}" for v in rows[1]])
+    axes.set_xlabel(columns[0])
+    axes.set_ylabel(rows[0])
+  return figure
+
+
+def scatter(
+  points: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+  x_label: str,
+  y_label: str,
+  log: bool,
+) -> Figure:
+  """Points by name, on a logarithmic horizontal axis with `log`."""
+  figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+  axes = figure.subplots()
+  for name, (x, y) in points.items():
+    axes.plot(x, y, marker="o", linestyle="", markersize=4, label=name)
+  if log:
+    axes.set_xscale("log")
+  axes.set_xlabel(x_label)
+  axes.set_ylabel(y_label)
+  figure.legend(loc="outside right upper", frameon=False, fontsize=8)
+  return figure
+
+
 def attention_by_position(
   mean: Sequence[float | None],
   deviation: Sequence[float | None],

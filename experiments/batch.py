@@ -1,0 +1,217 @@
+"""Trains a batch: runs of one program, side by side.
+
+Every run of it has a run directory, as if it had been trained alone; the state
+of all is saved together while they train.
+"""
+
+from collections.abc import Callable, Sequence
+import math
+import os
+import pathlib
+import sys
+import time
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from experiments import build
+from experiments import program
+from experiments.train import measures
+from experiments.train import reference_losses
+from icl_causal import recovery
+from icl_causal import runs
+from icl_causal import sweeps
+from icl_causal import training
+from icl_causal.graphs import Graph
+
+
+class Run(NamedTuple):
+  """One run of a sweep.
+
+  Attributes:
+    config: of the run alone, as `experiments.train` takes it.
+    graph: of the config.
+    point: the fields that the sweep varies, by name.
+    name: of its directory.
+  """
+
+  config: build.Config
+  graph: Graph
+  point: dict[str, Any]
+  name: str
+
+
+def folder(workdir: pathlib.Path, run: Run) -> pathlib.Path:
+  """The directory of a run."""
+  return workdir / "members" / run.name
+
+
+def is_done(home: pathlib.Path) -> bool:
+  """Whether a run has come to its end, or to a loss that is not finite."""
+  return (home / "result.json").exists() or (home / "failed.json").exists()
+
+
+def train(batch: Sequence[Run], workdir: pathlib.Path, parallel: int):
+  """Trains runs of one program from where they stand to their end.
+
+  Args:
+    batch: the runs.
+    workdir: of the sweep.
+    parallel: runs at once on one device.
+  """
+  homes = [folder(workdir, run) for run in batch]
+  if all(map(is_done, homes)):
+    return
+  started = time.monotonic()
+  for run, home in zip(batch, homes, strict=True):
+    runs.prepare(home, run.config.to_dict(), overwrite=False)
+  saved = workdir / "batches" / runs.digest({"runs": [r.name for r in batch]})
+  compiled = compile_batch(batch, parallel)
+  state = _resume(saved, compiled.start, len(batch))
+  step = int(state.step[0])
+  rows = [row for home in homes for row in runs.cut_metrics(home, step)]
+  started -= max((row["wall_seconds"] for row in rows), default=0)
+  if not rows:
+    _record(batch, homes, compiled, state, None, started)
+  while step < batch[0].config.train.steps:
+    state, losses = compiled.take_steps(compiled.own, state)
+    step = int(state.step[0])
+    _record(batch, homes, compiled, state, np.asarray(losses), started)
+    runs.save_state(saved, step, _on_host(state, len(batch)))
+  _finish(batch, homes, compiled, state, started)
+
+
+class Compiled(NamedTuple):
+  """The functions of `program.Program` for the stacked runs of a batch.
+
+  Attributes:
+    own: the members.
+    start: their states before the first step; given away to `take_steps`.
+    test: their test sets.
+    take_steps: maps (own, state) to (state, losses).
+    evaluate: maps (own, state, test) to Evaluation.
+  """
+
+  own: program.Member
+  start: training.TrainState
+  test: program.Test
+  take_steps: Callable
+  evaluate: Callable
+
+
+def compile_batch(batch: Sequence[Run], parallel: int) -> Compiled:
+  """Compiles a batch, for fewer runs at once where memory is short."""
+  mesh = sweeps.local_mesh()
+  run = program.program(batch[0].config)
+  members = [program.member(one.config, one.graph) for one in batch]
+  while True:
+    own = sweeps.stack(members, mesh, parallel)
+    start, draw_test, take_steps, evaluate = (
+      sweeps.over_runs(function, mesh, parallel)
+      for function in (run.start, run.draw_test, run.take_steps, run.evaluate)
+    )
+    state, test = jax.jit(start)(own), jax.jit(draw_test)(own)
+    steps = jax.jit(take_steps, donate_argnums=1).lower(own, state).compile()
+    measures = jax.jit(evaluate).lower(own, state, test).compile()
+    if parallel == 1 or max(map(_bytes, (steps, measures))) < _memory(mesh):
+      return Compiled(own, state, test, steps, measures)
+    parallel = math.ceil(parallel / 2)
+
+
+def _bytes(compiled) -> int:
+  """What a compiled function needs on each device."""
+  needs = compiled.memory_analysis()
+  return (
+    needs.argument_size_in_bytes
+    + needs.output_size_in_bytes
+    + needs.temp_size_in_bytes
+  )
+
+
+def _memory(mesh) -> float:
+  """Nine tenths of the bytes that a device has."""
+  limits = mesh.devices.flat[0].memory_stats() or {
+    "bytes_limit": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+  }
+  return 0.9 * limits["bytes_limit"]
+
+
+def _resume(home: pathlib.Path, start: training.TrainState, num_runs: int):
+  """The newest saved state of a batch, or its start."""
+  home.mkdir(parents=True, exist_ok=True)
+  saved, messages = runs.load_state(home, _on_host(start, num_runs))
+  for message in messages:
+    print(f"warning: {message}", file=sys.stderr)
+  if saved is None:
+    return start
+  padding = start.step.shape[0] - num_runs
+
+  def pad(leaf, like):
+    whole = np.concatenate([leaf, np.repeat(leaf[-1:], padding, axis=0)])
+    return jax.device_put(whole, like.sharding)
+
+  return jax.tree.map(pad, saved, start)
+
+
+def _on_host(state, num_runs: int):
+  return jax.tree.map(lambda leaf: np.asarray(leaf)[:num_runs], state)
+
+
+def _record(batch, homes, compiled: Compiled, state, losses, started):
+  """A row of metrics for every run, and a mark on those not finite."""
+  step = int(state.step[0])
+  rows = _measure(batch, compiled, state)
+  for r, (row, home) in enumerate(zip(rows, homes, strict=True)):
+    if is_done(home):
+      continue
+    seen = [] if losses is None else losses[r]
+    if row is None or not np.isfinite(seen).all():
+      bad = np.flatnonzero(~np.isfinite(seen))
+      first = step - len(seen) + int(bad[0]) + 1 if bad.size else step
+      failed = {"step": first, "what": "the loss is not finite"}
+      runs.write_text(home / "failed.json", runs.canonical(failed))
+      continue
+    row["step"] = step
+    row["train_loss"] = None if losses is None else float(np.mean(seen))
+    row["wall_seconds"] = time.monotonic() - started
+    runs.append_metrics(home, row)
+
+
+def _finish(batch, homes, compiled: Compiled, state, started):
+  """The result and the last state of every run."""
+  states = _on_host(state, len(batch))
+  results = _measure(batch, compiled, state)
+  for r, (result, home) in enumerate(zip(results, homes, strict=True)):
+    if is_done(home):
+      continue
+    assert result is not None  # or the run would have been marked
+    result |= reference_losses(_predictors(compiled.test, r))
+    result["steps"] = int(states.step[r])
+    result["wall_seconds"] = time.monotonic() - started
+    runs.save_state(
+      home, result["steps"], jax.tree.map(lambda leaf, r=r: leaf[r], states)
+    )
+    runs.write_result(home, result)
+
+
+def _measure(batch, compiled: Compiled, state) -> list[dict | None]:
+  """What every evaluation is summed up in, or None where it is not finite."""
+  found = compiled.evaluate(compiled.own, state, compiled.test)
+  loss_RxN, attention_RxHxTxT = jax.device_get(
+    (found.loss_N, found.attention["attention_1"])
+  )
+  return [
+    measures(
+      loss_RxN[r],
+      recovery.compare(attention_RxHxTxT[r], run.graph, include_self=True),
+      _predictors(compiled.test, r),
+    )
+    if np.isfinite(loss_RxN[r]).all()
+    else None
+    for r, run in enumerate(batch)
+  ]
+
+
+def _predictors(test: program.Test, r: int) -> dict:
+  return {name: loss_RxN[r] for name, loss_RxN in test.predictors.items()}

@@ -1,0 +1,131 @@
+"""Trains every run of a grid or a random search, and sums them up.
+
+    python -m experiments.sweep --config=configs/many_graphs.py
+
+Runs whose shapes agree are trained by one program, in batches. Each leaves a
+run directory of its own under --workdir, and all of them a table and figures.
+Finished runs are not trained again, batches that were cut off go on.
+"""
+
+import math
+
+from absl import flags
+import numpy as np
+
+from experiments import batch
+from experiments import build
+from experiments import cli
+from experiments import fields
+from experiments import program
+from experiments import show
+from experiments import summary
+from experiments.batch import Run
+from icl_causal import runs
+from icl_causal import sweeps
+
+
+def main():
+  """The command."""
+  config = cli.config()
+  planned = plan(config)
+  record = config.to_dict()
+  workdir = cli.workdir(f"sweep-{runs.digest(record)}")
+  if runs.prepare(workdir, record, flags.FLAGS.overwrite):
+    print(f"{workdir} is finished; --overwrite runs it again")
+  else:
+    for together in batches(planned, flags.FLAGS.runs_per_batch):
+      batch.train(together, workdir, flags.FLAGS.parallel)
+      summary.write_table(workdir, summary.rows(workdir, planned))
+    summary.write_figures(workdir, config, planned)
+    totals = summary.totals(summary.rows(workdir, planned))
+    runs.write_result(workdir, totals)
+  table = summary.rows(workdir, planned)
+  print(show.columns(*summary.columns(planned, table)))
+  print(f"\n{workdir}/table.csv has every run and every measure")
+
+
+def plan(config: build.Config) -> list[Run]:
+  """Every run of the sweep, checked; the points of the grid, each drawn for."""
+  base = config.copy_and_resolve_references()
+  with base.unlocked():
+    del base["sweep"]
+  flat = runs.flatten(config.to_dict())
+  fields.check(flat, "sweep.samples", fields.at_least(1))
+  fields.check(flat, "sweep.seed", fields.SEED)
+  axes = runs.flatten(config.sweep.grid.to_dict())
+  ranges = runs.flatten(config.sweep.random.to_dict())
+  known = runs.flatten(base.to_dict())
+  for name in [*axes, *ranges]:
+    if name not in known:
+      raise cli.Refused(f"sweep: {name} is no field of the config")
+  for name, values in axes.items():
+    if not isinstance(values, tuple) or not values:
+      raise cli.Refused(
+        f"sweep.grid.{name} = {values!r}: must be a tuple of values"
+      )
+  for name, limits in ranges.items():
+    _check_range(name, limits)
+  if config.sweep.samples > 1 and not ranges:
+    raise cli.Refused(
+      f"sweep.samples = {config.sweep.samples}: must be 1 where sweep.random "
+      "is empty"
+    )
+  drawn = sweeps.draws(ranges, config.sweep.samples, config.sweep.seed)
+  planned = [
+    _run(base, axis_point | random_point)
+    for axis_point in sweeps.grid(axes)
+    for random_point in drawn
+  ]
+  if len({run.name for run in planned}) < len(planned):
+    raise cli.Refused("sweep: two runs are the same; is a value there twice?")
+  return planned
+
+
+def _check_range(name: str, limits):
+  law, low, high = limits if len(limits) == 3 else ("", 0, 0)
+  if (
+    law not in ("uniform", "log") or low >= high or (law == "log" and low <= 0)
+  ):
+    raise cli.Refused(
+      f"sweep.random.{name} = {limits!r}: must be ('uniform', low, high), or "
+      "('log', low, high) with low > 0"
+    )
+
+
+def _run(base: build.Config, point: dict) -> Run:
+  config = base.copy_and_resolve_references()
+  with config.unlocked(), config.ignore_type():
+    config.update_from_flattened_dict(point)
+  build.check(config)
+  name = runs.digest(config.to_dict())
+  return Run(config, build.graph(config), point, name)
+
+
+def batches(planned: list[Run], largest: int) -> list[list[Run]]:
+  """Runs that are trained together: of one program, at most `largest`."""
+  by_program = {}
+  for run in planned:
+    flat = runs.flatten(run.config.to_dict())
+    compiled_in = {
+      name: value
+      for name, value in flat.items()
+      if name not in program.TRACED and not name.startswith("graph.")
+    }
+    compiled_in["graph"] = np.shape(run.graph.parents_TxK)
+    by_program.setdefault(runs.canonical(compiled_in), []).append(run)
+  found = []
+  for group in by_program.values():
+    size = math.ceil(len(group) / math.ceil(len(group) / largest))
+    found += [group[i : i + size] for i in range(0, len(group), size)]
+  return found
+
+
+if __name__ == "__main__":
+  cli.define_run_flags()
+  flags.DEFINE_integer(
+    "runs_per_batch", 256, "Runs that are trained and saved together.", 1
+  )
+  flags.DEFINE_integer(
+    "parallel", 8, "Runs at once on a device; fewer if memory is short.", 1
+  )
+  cli.run(main)
