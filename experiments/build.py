@@ -150,12 +150,6 @@ def check(config: Config):
       fields.check(flat, name, _FIELDS[name])
   fields.check_multiple(flat, "train.steps", "train.eval_every")
   fields.check_multiple(flat, "eval.test_size", "eval.batch_size")
-  for name in ("train.batch_size", "eval.test_size"):
-    if flat[name] % jax.device_count():
-      raise Refused(
-        f"{name} = {flat[name]}: must be a multiple of the "
-        f"{jax.device_count()} devices"
-      )
   heads = flat.get("model.heads")
   if heads and flat["model.matching"] and len(heads) != 2:
     raise Refused(
@@ -173,6 +167,17 @@ def check(config: Config):
       "train.epsilon = 0: must be positive for model.name = 'reduced', which "
       "predicts probabilities of 0"
     )
+
+
+def check_devices(config: Config):
+  """Raises Refused unless the prompts divide over all devices."""
+  flat = runs.flatten(config.to_dict())
+  for name in ("train.batch_size", "eval.test_size"):
+    if flat[name] % jax.device_count():
+      raise Refused(
+        f"{name} = {flat[name]}: must be a multiple of the "
+        f"{jax.device_count()} devices"
+      )
 
 
 def _tuples(value):
@@ -240,8 +245,12 @@ def sampler(config: Config, graph: Graph, batch_size: int):
 
 def split(batch: Prompt) -> Prompt:
   """A batch laid out over all devices, each with a share of its prompts."""
-  layout = NamedSharding(_mesh(), PartitionSpec("batch"))
-  return jax.lax.with_sharding_constraint(batch, layout)
+  return jax.lax.with_sharding_constraint(batch, by_prompt())
+
+
+def by_prompt() -> NamedSharding:
+  """The layout of arrays whose first axis is split over all devices."""
+  return NamedSharding(_mesh(), PartitionSpec("batch"))
 
 
 def prior(config: Config) -> priors.Prior:
@@ -251,7 +260,12 @@ def prior(config: Config) -> priors.Prior:
 
 def replicate(tree):
   """The arrays of a tree on every device."""
-  return jax.device_put(tree, NamedSharding(_mesh(), PartitionSpec()))
+  return jax.device_put(tree, replicated())
+
+
+def replicated() -> NamedSharding:
+  """The layout of what every device has whole."""
+  return NamedSharding(_mesh(), PartitionSpec())
 
 
 def _rate(c: Config) -> optax.Schedule:

@@ -8,14 +8,17 @@ Finished runs are not trained again, batches that were cut off go on.
 """
 
 import math
+import pathlib
 
 from absl import flags
+import jax
 import numpy as np
 
 from experiments import batch
 from experiments import build
 from experiments import cli
 from experiments import fields
+from experiments import processes
 from experiments import program
 from experiments import show
 from experiments import summary
@@ -26,22 +29,38 @@ from icl_causal import sweeps
 
 def main():
   """The command."""
+  processes.join()
   config = cli.config()
   planned = plan(config)
   record = config.to_dict()
   workdir = cli.workdir(f"sweep-{runs.digest(record)}")
-  if runs.prepare(workdir, record, flags.FLAGS.overwrite):
-    print(f"{workdir} is finished; --overwrite runs it again")
-  else:
-    for together in batches(planned, flags.FLAGS.runs_per_batch):
+  finished = False
+  if processes.is_first():
+    finished = runs.prepare(workdir, record, flags.FLAGS.overwrite)
+  if not processes.from_first(finished):
+    # Each process has batches to itself, and devices to train them on.
+    index, num = jax.process_index(), jax.process_count()
+    for together in batches(planned, flags.FLAGS.runs_per_batch, num)[
+      index::num
+    ]:
       batch.train(together, workdir, flags.FLAGS.parallel)
-      summary.write_table(workdir, summary.rows(workdir, planned))
-    summary.write_figures(workdir, config, planned)
-    totals = summary.totals(summary.rows(workdir, planned))
-    runs.write_result(workdir, totals)
+    processes.from_first(0)  # waits for all
+  if processes.is_first():
+    if finished:
+      print(f"{workdir} is finished; --overwrite runs it again")
+    else:
+      finish(workdir, config, planned)
+    table = summary.rows(workdir, planned)
+    print(show.columns(*summary.columns(planned, table)))
+    print(f"\n{workdir}/table.csv has every run and every measure")
+
+
+def finish(workdir: pathlib.Path, config: build.Config, planned: list[Run]):
+  """Sums up all runs."""
   table = summary.rows(workdir, planned)
-  print(show.columns(*summary.columns(planned, table)))
-  print(f"\n{workdir}/table.csv has every run and every measure")
+  summary.write_table(workdir, table)
+  summary.write_figures(workdir, config, planned)
+  runs.write_result(workdir, summary.totals(table))
 
 
 def plan(config: build.Config) -> list[Run]:
@@ -101,8 +120,19 @@ def _run(base: build.Config, point: dict) -> Run:
   return Run(config, build.graph(config), point, name)
 
 
-def batches(planned: list[Run], largest: int) -> list[list[Run]]:
-  """Runs that are trained together: of one program, at most `largest`."""
+def batches(
+  planned: list[Run], largest: int, num_processes: int = 1
+) -> list[list[Run]]:
+  """Runs that are trained together.
+
+  Args:
+    planned: all runs.
+    largest: size of a batch.
+    num_processes: among which the runs of every program are divided.
+
+  Returns:
+    Batches, each of runs of one program.
+  """
   by_program = {}
   for run in planned:
     flat = runs.flatten(run.config.to_dict())
@@ -115,13 +145,15 @@ def batches(planned: list[Run], largest: int) -> list[list[Run]]:
     by_program.setdefault(runs.canonical(compiled_in), []).append(run)
   found = []
   for group in by_program.values():
-    size = math.ceil(len(group) / math.ceil(len(group) / largest))
+    num_batches = max(math.ceil(len(group) / largest), num_processes)
+    size = math.ceil(len(group) / num_batches)
     found += [group[i : i + size] for i in range(0, len(group), size)]
   return found
 
 
 if __name__ == "__main__":
   cli.define_run_flags()
+  processes.define_flags()
   flags.DEFINE_integer(
     "runs_per_batch", 256, "Runs that are trained and saved together.", 1
   )

@@ -16,6 +16,7 @@ import tqdm
 
 from experiments import build
 from experiments import cli
+from experiments import processes
 from experiments import program
 from experiments import show
 from icl_causal import metrics
@@ -27,16 +28,22 @@ from icl_causal.graphs import Graph
 
 def main():
   """The command."""
+  processes.join()
   config = cli.config()
   build.check(config)
+  build.check_devices(config)
   workdir = cli.workdir(f"{config.graph.name}-{runs.digest(config.to_dict())}")
   graph = build.graph(config)
-  if runs.prepare(workdir, config.to_dict(), flags.FLAGS.overwrite):
-    print(f"{workdir} is finished; --overwrite runs it again")
-  else:
+  finished = False
+  if processes.is_first():
+    finished = runs.prepare(workdir, config.to_dict(), flags.FLAGS.overwrite)
+  if not processes.from_first(finished):
     train(config, graph, workdir, flags.FLAGS.keep)
-  print(show.table(runs.read_result(workdir)))
-  print(f"\n{workdir}/report.html shows the figures")
+  if processes.is_first():
+    if finished:
+      print(f"{workdir} is finished; --overwrite runs it again")
+    print(show.table(runs.read_result(workdir)))
+    print(f"\n{workdir}/report.html shows the figures")
 
 
 def train(
@@ -51,11 +58,14 @@ def train(
     keep: how many checkpoints stay, the newest.
   """
   started = time.monotonic()
+  writes = processes.is_first()
   run = program.program(config, build.split)
   own = build.replicate(program.member(config, graph))
-  test = jax.jit(run.draw_test)(own)
-  evaluate = jax.jit(run.evaluate)
-  take_steps = jax.jit(run.take_steps, donate_argnums=1)
+  whole = build.replicated()
+  test = jax.jit(run.draw_test, out_shardings=build.by_prompt())(own)
+  predictors = jax.jit(lambda tree: tree, out_shardings=whole)(test.predictors)
+  evaluate = jax.jit(run.evaluate, out_shardings=whole)
+  take_steps = jax.jit(run.take_steps, donate_argnums=1, out_shardings=whole)
 
   def measure(state):
     found = evaluate(own, state, test)
@@ -67,50 +77,65 @@ def train(
     edges = recovery.compare(
       found.attention["attention_1"], graph, include_self=True
     )
-    return found, edges, measures(found.loss_N, edges, test.predictors)
+    return found, edges, measures(found.loss_N, edges, predictors)
 
   def record(state, train_loss):
     _, edges, row = measure(state)
     row |= {"step": int(state.step), "train_loss": train_loss}
     row["wall_seconds"] = time.monotonic() - started
-    runs.append_metrics(workdir, row)
+    if writes:
+      runs.append_metrics(workdir, row)
     bar.set_postfix_str(
       f"loss {row['loss']:.3f}, edges {edges.recovered}/{edges.edges}"
     )
 
-  state, rows = resume(workdir, jax.jit(run.start)(own))
-  started -= rows[-1]["wall_seconds"] if rows else 0
+  start = jax.jit(run.start, out_shardings=whole)(own)
+  state, seconds = resume(workdir, jax.device_get(start))
+  started -= seconds
   step = int(state.step)
   with tqdm.tqdm(
-    total=config.train.steps, initial=step, unit="step", disable=None
+    total=config.train.steps,
+    initial=step,
+    unit="step",
+    disable=None if writes else True,
   ) as bar:
-    if not rows:
+    if not seconds:
       record(state, train_loss=None)
     while step < config.train.steps:
       state, losses = take_steps(own, state)
       check_finite(losses, step, workdir)
       step = int(state.step)
       record(state, train_loss=float(losses.mean()))
-      runs.save_state(workdir, step, state, keep)
+      if writes:
+        runs.save_state(workdir, step, jax.device_get(state), keep)
       bar.update(config.train.eval_every)
 
   found, edges, result = measure(state)
-  result |= reference_losses(test.predictors)
+  result |= reference_losses(predictors)
   result["steps"] = step
   result["wall_seconds"] = time.monotonic() - started
-  show.write(
-    workdir, config, graph, state.params, found.attention, edges, result
-  )
-  runs.write_result(workdir, result)
+  if writes:
+    show.write(
+      workdir, config, graph, state.params, found.attention, edges, result
+    )
+    runs.write_result(workdir, result)
 
 
 def resume(workdir: pathlib.Path, start: training.TrainState):
-  """The newest saved state, or `start`, and the rows of metrics up to it."""
-  saved, messages = runs.load_state(workdir, start)
-  for message in messages:
-    print(f"warning: {message}", file=sys.stderr)
-  state = build.replicate(start if saved is None else saved)
-  return state, runs.cut_metrics(workdir, int(state.step))
+  """The newest saved state, or `start`, and the seconds that went into it.
+
+  Metrics after that state are dropped. No seconds: nothing was written yet.
+  """
+  state, seconds = start, 0.0
+  if processes.is_first():
+    saved, messages = runs.load_state(workdir, start)
+    for message in messages:
+      print(f"warning: {message}", file=sys.stderr)
+    state = start if saved is None else saved
+    rows = runs.cut_metrics(workdir, int(state.step))
+    seconds = rows[-1]["wall_seconds"] if rows else 0.0
+  state, seconds = processes.from_first((state, seconds))
+  return build.replicate(state), float(seconds)
 
 
 def measures(loss_N, edges: recovery.Recovery, predictors: dict) -> dict:
@@ -155,5 +180,6 @@ def check_finite(losses, step: int, workdir: pathlib.Path):
 
 if __name__ == "__main__":
   cli.define_run_flags()
+  processes.define_flags()
   flags.DEFINE_integer("keep", 2, "Checkpoints to keep, the newest ones.", 1)
   cli.run(main)

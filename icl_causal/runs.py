@@ -267,12 +267,22 @@ def _git_revision() -> str | None:
 def _checkpoints(workdir: pathlib.Path, keep: int | None = None):
   import orbax.checkpoint as ocp
 
-  return ocp.CheckpointManager(
-    (workdir / "checkpoints").resolve(),
-    options=ocp.CheckpointManagerOptions(
-      max_to_keep=keep, enable_async_checkpointing=False
-    ),
+  # Of several processes, each saves what it is asked to, and waits for none.
+  index = jax.process_index()
+  alone = ocp.options.MultiprocessingOptions(
+    primary_host=index,
+    active_processes={index},
+    barrier_sync_key_prefix=f"process_{index}",
   )
+  options = ocp.CheckpointManagerOptions(
+    max_to_keep=keep,
+    enable_async_checkpointing=False,
+    multiprocessing_options=alone,
+    create=False,  # which Orbax leaves to the first process
+  )
+  folder = (workdir / "checkpoints").resolve()
+  folder.mkdir(exist_ok=True)
+  return ocp.CheckpointManager(folder, options=options)
 
 
 def _read_json(path: pathlib.Path) -> dict:

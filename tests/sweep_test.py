@@ -12,6 +12,7 @@ from configs import many_graphs
 from configs import single_parent
 from experiments import batch
 from experiments import build
+from experiments import program
 from experiments import summary
 from experiments import sweep
 from experiments import train
@@ -82,15 +83,13 @@ def test_every_member_is_the_run_alone(finished, tmp_path):
     alone, member = runs.read_result(home), table[r]
     for name in ("loss", "entropy", "excess_loss_standard_error", "edges"):
       np.testing.assert_allclose(member[name], alone[name], rtol=1e-5)
+    start = jax.eval_shape(
+      lambda run=run: program.program(run.config).start(
+        program.member(run.config, run.graph)
+      )
+    )
     states = [
-      train.resume(
-        folder,
-        jax.eval_shape(
-          lambda run=run: train.program.program(run.config).start(
-            train.program.member(run.config, run.graph)
-          )
-        ),
-      )[0]
+      runs.load_state(folder, start)[0]
       for folder in (home, batch.folder(workdir, run))
     ]
     jax.tree.map(

@@ -1,0 +1,138 @@
+"""Two processes on loopback against one."""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def _python(*arguments):
+  return subprocess.Popen(
+    [sys.executable, *arguments],
+    cwd=ROOT,
+    env={**os.environ, "PYTHONPATH": str(ROOT)},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def _finish(processes):
+  texts = [process.communicate(timeout=300) for process in processes]
+  for process, (_, stderr) in zip(processes, texts, strict=True):
+    assert process.returncode == 0, stderr
+  return [stdout for stdout, _ in texts]
+
+
+def _together(*arguments):
+  """The outputs of two processes that run the same command as one."""
+  with socket.socket() as free:
+    free.bind(("localhost", 0))
+    where = f"--coordinator=localhost:{free.getsockname()[1]}"
+  return _finish(
+    [
+      _python(*arguments, where, "--num_processes=2", f"--process_id={i}")
+      for i in range(2)
+    ]
+  )
+
+
+def test_gradient_of_two_processes_is_that_of_one(tmp_path):
+  script = tmp_path / "gradient.py"
+  script.write_text(
+    textwrap.dedent("""
+      import sys
+      import jax
+      import numpy as np
+      from absl import flags
+      from configs import single_parent
+      from experiments import build, processes, program
+      from icl_causal import training
+
+      processes.define_flags()
+      flags.FLAGS(sys.argv)
+      processes.join()
+      config = single_parent.get_config("manual")
+      config.model.noise = 0.3
+      graph = build.graph(config)
+      run = program.program(config, build.split)
+      own = build.replicate(program.member(config, graph))
+      state = jax.jit(run.start, out_shardings=build.replicated())(own)
+      draw = build.sampler(config, graph, 512)
+      batch = jax.jit(draw)(jax.random.key(3))
+      assert len(batch.x_T.sharding.device_set) == jax.process_count()
+      mine = batch.x_T.addressable_data(0)
+      assert mine.shape[0] == 512 // jax.process_count()
+      model = build.model(config, graph)
+      gradient = jax.jit(
+        jax.grad(lambda p, batch: training._mean_loss(p, batch, model, 0.0)),
+        out_shardings=build.replicated(),
+      )(state.params, batch)
+      if processes.is_first():
+        np.savez(f"OUT/{jax.process_count()}.npz", **gradient)
+    """).replace("OUT", str(tmp_path))
+  )
+  _together(str(script))
+  _finish([_python(str(script))])
+  two, one = (np.load(tmp_path / f"{n}.npz") for n in (2, 1))
+  for name in one:
+    assert np.abs(one[name]).max() > 1e-4
+    np.testing.assert_allclose(two[name], one[name], rtol=0, atol=1e-6)
+
+
+CONFIG = (
+  "--config.train.steps=4",
+  "--config.train.eval_every=2",
+  "--config.train.batch_size=16",
+  "--config.eval.test_size=64",
+  "--config.eval.batch_size=32",
+)
+
+
+def test_a_run_of_two_processes_stopped_and_resumed(tmp_path):
+  home = tmp_path / "run"
+  command = (
+    "-m",
+    "experiments.train",
+    "--config=configs/single_parent.py:manual",
+    *CONFIG,
+    f"--workdir={home}",
+  )
+  first, second = _together(*command)
+  assert "edges recovered" in first
+  assert "edges recovered" not in second
+  whole = json.loads((home / "result.json").read_text())
+  rows = (home / "metrics.jsonl").read_text().splitlines()
+  assert len(rows) == 3
+  (home / "result.json").unlink()
+  os.rename(home / "checkpoints" / "4", tmp_path / "away")
+  _together(*command)
+  again = json.loads((home / "result.json").read_text())
+  assert {**again, "wall_seconds": 0} == {**whole, "wall_seconds": 0}
+
+
+def test_two_processes_share_a_sweep(tmp_path):
+  home = tmp_path / "sweep"
+  command = (
+    "-m",
+    "experiments.sweep",
+    "--config=configs/many_graphs.py",
+    *CONFIG,
+    "--config.graph.T=6",
+    "--config.sweep.grid.seed=(0,)",
+    "--config.sweep.grid.graph.seed=(0,1,2)",
+    f"--workdir={home}",
+  )
+  first, second = _together(*command)
+  assert first.count("finished") == 3
+  assert "finished" not in second
+  table = (home / "table.jsonl").read_text().splitlines()
+  assert [json.loads(line)["status"] for line in table] == ["finished"] * 3
+  assert len(list((home / "batches").iterdir())) == 2
