@@ -6,25 +6,26 @@ CHECK on two cores:
 
 information: of random forests, exact Shannon and chi-squared information given
 the kernel. The parent is the top entry of every row, and no pair has more
-information than an edge on its path. Five minutes.
+information than an edge on its path. Three minutes.
 
 estimates: information estimated from sequences of one kernel, with and without
 correction for bias, against the exact one, over kernels of several priors.
-Three minutes.
+One minute.
 
 gradient: the gradient of the reduced model at the start against its closed
-form, for growing T. Ten minutes.
+form, for growing T. Five minutes.
 
 roots: Algorithm 1 on random forests; roots that pick up a false parent, for
-growing T and for 16 times the batch. Ten minutes.
+growing T and for 16 times the batch. Nine minutes.
 
 pooled: edges found from sequences with a kernel each, from pooled information
 and from conditional scores, and from sequences of one kernel; by Chow and Liu's
-tree and, where causal-learn is installed, by the PC algorithm. Five minutes.
+tree and, where causal-learn is installed, by the PC algorithm, which takes half
+of the ten minutes.
 
 theorems: attention on the parent, excess loss and supremum error after
 Algorithm 1, for growing T, on a prior with a floor and on kernels off it.
-Fifteen minutes.
+Seven minutes.
 """
 
 from ml_collections import ConfigDict
@@ -97,8 +98,8 @@ def get_config(check: str = "") -> ConfigDict:
         "alpha": 1.0,
         "gamma": 0.3,
         "matching": 0.1,
-        "steps": 256,
-        "first_steps": 128,
+        "steps": 192,
+        "first_steps": 64,
         "batch_size": 512,
         "learning_rate": 12.5,  # times T^2
         "second_learning_rate": 30.0,

@@ -32,9 +32,7 @@ def run(main: Callable[[], None]):
   """
 
   def guarded(argv: Sequence[str]):
-    # Matrix products in full float32 on every device: losses are compared to
-    # the third decimal, and the default of a TPU has eight bits.
-    jax.config.update("jax_default_matmul_precision", "float32")
+    configure()
     try:
       if argv[1:]:
         raise Refused(f"unknown argument {argv[1]!r}: options start with --")
@@ -46,6 +44,13 @@ def run(main: Callable[[], None]):
 
   logging.set_verbosity(logging.WARNING)  # Orbax tells of every file
   app.run(guarded, flags_parser=_parse)
+
+
+def configure():
+  """Settings of jax that every command has."""
+  # Matrix products in full float32 on every device: losses are compared to
+  # the third decimal, and the default of a TPU has eight bits.
+  jax.config.update("jax_default_matmul_precision", "float32")
 
 
 def define_run_flags():

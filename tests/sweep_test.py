@@ -12,9 +12,9 @@ from configs import many_graphs
 from configs import single_parent
 from experiments import batch
 from experiments import build
+from experiments import plan
 from experiments import program
 from experiments import summary
-from experiments import sweep
 from experiments import train
 from experiments.cli import Refused
 from icl_causal import runs
@@ -43,9 +43,9 @@ GRID = {
 
 
 def _sweep(config, workdir, largest=4, parallel=2):
-  planned = sweep.plan(config)
+  planned = plan.every_run(config)
   runs.prepare(workdir, config.to_dict(), overwrite=False)
-  for together in sweep.batches(planned, largest):
+  for together in plan.batches(planned, largest):
     batch.train(together, workdir, parallel)
   return planned, summary.rows(workdir, planned)
 
@@ -160,8 +160,8 @@ def test_batches_are_of_one_program_and_not_too_large():
     "eval": {"batch_size": (16, 32)},
     "graph": {"seed": tuple(range(5))},
   }
-  planned = sweep.plan(_config(grid))
-  found = sweep.batches(planned, 3)
+  planned = plan.every_run(_config(grid))
+  found = plan.batches(planned, 3)
   assert [len(together) for together in found] == [3, 2, 3, 2]
   assert [run for together in found for run in together] == planned
   for together in found:
@@ -169,7 +169,7 @@ def test_batches_are_of_one_program_and_not_too_large():
 
 
 def test_fewer_runs_at_once_where_memory_is_short(monkeypatch):
-  planned = sweep.plan(_config({"graph": {"seed": (0, 1, 2)}}))
+  planned = plan.every_run(_config({"graph": {"seed": (0, 1, 2)}}))
   asked = []
 
   def needed(compiled):
@@ -188,7 +188,7 @@ def test_a_random_search_has_as_many_runs_as_samples_at_every_point():
   config = _config(
     {"seed": (0, 1)}, {"train": {"learning_rate": ("log", 1.0, 100.0)}}, 3
   )
-  planned = sweep.plan(config)
+  planned = plan.every_run(config)
   rates = [run.config.train.learning_rate for run in planned]
   assert rates[:3] == rates[3:]
   assert len(set(rates)) == 3
@@ -222,11 +222,11 @@ def test_a_random_search_has_as_many_runs_as_samples_at_every_point():
 )
 def test_sweeps_that_are_refused(grid, random, samples, message):
   with pytest.raises(Refused, match="^" + message):
-    sweep.plan(_config(grid, random, samples))
+    plan.every_run(_config(grid, random, samples))
 
 
 @pytest.mark.parametrize("variant", many_graphs.VARIANTS)
 def test_the_configs_are_accepted(variant):
-  planned = sweep.plan(many_graphs.get_config(variant))
-  assert len(sweep.batches(planned, 256)) == 1
+  planned = plan.every_run(many_graphs.get_config(variant))
+  assert len(plan.batches(planned, 256)) == 1
   assert build.check(planned[0].config) is None
