@@ -5,6 +5,8 @@ by submitit, and goes on from the last saved state.
 """
 
 import pathlib
+import subprocess
+import time
 from typing import Any
 
 from absl import flags
@@ -68,7 +70,7 @@ def on_slurm(workdir: pathlib.Path, runs_per_batch: int, parallel: int):
   indices = [
     index
     for index, together in enumerate(divided)
-    if not all(batch.is_done(batch.folder(workdir, run)) for run in together)
+    if not _is_done(workdir, together)
   ]
   if not indices:
     return
@@ -84,15 +86,37 @@ def on_slurm(workdir: pathlib.Path, runs_per_batch: int, parallel: int):
       executor.submit(Job(), workdir.resolve(), index, runs_per_batch, parallel)
       for index in indices
     ]
+  array, _, _ = jobs[0].job_id.partition("_")
   print(
-    f"{len(jobs)} jobs, {jobs[0].job_id} to {jobs[-1].job_id}: waiting; they "
-    "go on without this command, which called again sums up what is there",
+    f"{len(jobs)} jobs in Slurm's array {array}: waiting; they go on without "
+    "this command, which called again sums up what is there",
     flush=True,
   )
-  failed = [job for job in jobs if job.exception() is not None]
-  if failed:
-    logs = ", ".join(str(job.paths.stderr) for job in failed[:3])
-    raise runs.RunError(f"{len(failed)} of {len(jobs)} jobs failed, see {logs}")
+  while _in_queue(array):
+    time.sleep(2)
+  undone = [
+    str(job.paths.stderr)
+    for job, index in zip(jobs, indices, strict=True)
+    if not _is_done(workdir, divided[index])
+  ]
+  if undone:
+    raise runs.RunError(
+      f"{len(undone)} of {len(jobs)} jobs ended too soon; see "
+      + ", ".join(undone[:3])
+    )
+
+
+def _is_done(workdir: pathlib.Path, together: list[batch.Run]) -> bool:
+  return all(batch.is_done(batch.folder(workdir, run)) for run in together)
+
+
+def _in_queue(array: str) -> bool:
+  """Whether Slurm still has jobs of an array to run, or can't tell."""
+  asked = subprocess.run(
+    ["squeue", "--noheader", f"--jobs={array}"], capture_output=True, text=True
+  )
+  forgotten = "Invalid job id" in asked.stderr
+  return bool(asked.stdout.strip()) or (asked.returncode > 0 and not forgotten)
 
 
 def _parameters(pairs: list[str]) -> dict[str, Any]:
