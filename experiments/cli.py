@@ -1,6 +1,7 @@
 """How every command starts, and how it ends when it can't go on."""
 
 from collections.abc import Callable, Sequence
+import os
 import pathlib
 import sys
 from typing import Any, NoReturn
@@ -33,6 +34,8 @@ def run(main: Callable[[], None]):
 
   def guarded(argv: Sequence[str]):
     configure()
+    if flags.FLAGS.compile_cache:
+      keep_compiled()
     try:
       if argv[1:]:
         raise Refused(f"unknown argument {argv[1]!r}: options start with --")
@@ -42,6 +45,12 @@ def run(main: Callable[[], None]):
     except NonFinite as error:
       _stop(error, 3)
 
+  flags.DEFINE_bool(
+    "compile_cache",
+    True,
+    "Keep compiled programs for the next time, in JAX_COMPILATION_CACHE_DIR or "
+    "else in the user's cache folder.",
+  )
   logging.set_verbosity(logging.WARNING)  # Orbax tells of every file
   app.run(guarded, flags_parser=_parse)
 
@@ -51,6 +60,20 @@ def configure():
   # Matrix products in full float32 on every device: losses are compared to
   # the third decimal, and the default of a TPU has eight bits.
   jax.config.update("jax_default_matmul_precision", "float32")
+
+
+def keep_compiled():
+  """Has jax keep compiled programs, where its environment says or by default.
+
+  The default is icl_causal/jax in the user's cache folder, $XDG_CACHE_HOME or
+  ~/.cache.
+  """
+  if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    folder = pathlib.Path(caches).expanduser() / "icl_causal" / "jax"
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+  if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 def define_run_flags():

@@ -28,7 +28,7 @@ def _run(module, *arguments, **environment):
   return subprocess.run(
     [sys.executable, "-m", f"experiments.{module}", *arguments],
     cwd=ROOT,
-    env={**os.environ, **environment},
+    env={k: v for k, v in {**os.environ, **environment}.items() if v},
     capture_output=True,
     text=True,
     timeout=300,
@@ -171,3 +171,23 @@ def test_benchmark_prints_ratios():
     assert slow > 0
     assert fast > 0
     assert ratio > 2
+
+
+def test_compiled_programs_are_kept_for_the_next_time(tmp_path):
+  """In the user's cache folder, unless told not to."""
+  command = (
+    "--config=configs/theory.py:estimates",
+    "--config.T=3",
+    "--config.S=2",
+    "--config.priors=((1.0,0.0),)",
+    "--config.num_kernels=2",
+    "--config.num_sequences=4",
+  )
+  kept = {"XDG_CACHE_HOME": str(tmp_path), "JAX_COMPILATION_CACHE_DIR": None}
+  folder = tmp_path / "icl_causal" / "jax"
+  for name, flag in (("off", "--nocompile_cache"), ("on", "--compile_cache")):
+    assert not folder.exists()
+    workdir = f"--workdir={tmp_path / name}"
+    done = _run("theory", *command, flag, workdir, **kept)
+    assert done.returncode == 0, done.stderr
+  assert len(list(folder.iterdir())) > 2
