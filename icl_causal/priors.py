@@ -101,25 +101,21 @@ def log_gamma_draws(key, alpha, num: int) -> jax.Array:
   proposed again. That is several times faster than one rejection loop for each
   number, which under `vmap` waits for the slowest.
   """
+  key, boost_key = jax.random.split(key)
   num_proposals = num + num // 8 + 8
 
   def propose(carry):
     round_index, _, _ = carry
-    # One draw for all: every call of jax.random takes its time to compile.
-    u = jax.random.uniform(
-      jax.random.fold_in(key, round_index), (2 * num_proposals + num,)
+    values, accepted = _gamma_proposals(
+      jax.random.fold_in(key, round_index), alpha + 1, num_proposals
     )
-    u_normal, u_accept, u_boost = jnp.split(
-      u, (num_proposals, 2 * num_proposals)
-    )
-    values, accepted = _gamma_proposals(u_normal, u_accept, alpha + 1)
     slots = jnp.where(accepted, jnp.cumsum(accepted) - 1, num)
     log_gamma = jnp.zeros(num).at[slots].set(values, mode="drop")
-    log_gamma += jnp.log1p(-u_boost) / alpha
     return round_index + 1, log_gamma, accepted.sum() >= num
 
   start = (0, jnp.zeros(num), jnp.array(False))
-  return jax.lax.while_loop(lambda c: ~c[2], propose, start)[1]
+  _, log_gamma, _ = jax.lax.while_loop(lambda c: ~c[2], propose, start)
+  return log_gamma - jax.random.exponential(boost_key, (num,)) / alpha
 
 
 def stationary(pi_SxS: jax.Array) -> jax.Array:
@@ -172,16 +168,14 @@ def _table(rows_MxS, root_law: RootLaw, S: int, K: int) -> jax.Array:
   return rows_MxS.reshape((S + 1,) * K + (S,))
 
 
-def _gamma_proposals(u_normal, u_accept, shape):
-  """Logarithms of proposals for Gamma(shape, 1), and which are accepted.
-
-  From uniform numbers in [0, 1), two for each proposal.
-  """
-  x = 2**0.5 * jax.lax.erf_inv(2 * u_normal - 1)
+def _gamma_proposals(key, shape, num: int):
+  """Logarithms of proposals for Gamma(shape, 1), and which are accepted."""
+  normal_key, accept_key = jax.random.split(key)
+  x = jax.random.normal(normal_key, (num,))
+  log_u = -jax.random.exponential(accept_key, (num,))
   d = shape - 1 / 3
   root = 1 + x / jnp.sqrt(9 * d)
   log_v = 3 * jnp.log(jnp.maximum(root, 1e-30))
-  log_u = jnp.log1p(-u_accept)
   accepted = (root > 0) & (log_u < x**2 / 2 + d * (1 - root**3 + log_v))
   return jnp.log(d) + log_v, accepted
 
