@@ -24,6 +24,11 @@ TINY = (
 )
 
 
+EIGHT_DEVICES = (
+  os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=8"
+)
+
+
 def _run(module, *arguments, **environment):
   return subprocess.run(
     [sys.executable, "-m", f"experiments.{module}", *arguments],
@@ -75,7 +80,7 @@ def test_batch_must_divide_over_devices():
     "train",
     CHAIN,
     "--config.train.batch_size=500",
-    XLA_FLAGS="--xla_force_host_platform_device_count=8",
+    XLA_FLAGS=EIGHT_DEVICES,
   )
   expected = "train.batch_size = 500: must be a multiple of the 8 devices"
   assert expected in done.stderr
@@ -95,7 +100,7 @@ def test_eight_devices_train_as_one_does(run, tmp_path):
     MANUAL,
     *TINY,
     f"--workdir={tmp_path / 'run'}",
-    XLA_FLAGS="--xla_force_host_platform_device_count=8",
+    XLA_FLAGS=EIGHT_DEVICES,
   )
   assert done.returncode == 0, done.stderr
   one, eight = (

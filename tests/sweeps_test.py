@@ -81,11 +81,11 @@ def test_eight_devices_share_the_runs_and_never_speak():
     alone = [jax.jit(function)(run) for run in runs]
     np.testing.assert_allclose(compiled(stacked)[:13], alone, rtol=1e-6)
   """
-  flags = "--xla_force_host_platform_device_count=8"
+  eight = " --xla_force_host_platform_device_count=8"
   done = subprocess.run(
     [sys.executable, "-c", textwrap.dedent(script)],
     cwd=ROOT,
-    env={**os.environ, "XLA_FLAGS": flags},
+    env={**os.environ, "XLA_FLAGS": os.environ["XLA_FLAGS"] + eight},
     capture_output=True,
     text=True,
     timeout=300,
