@@ -8,7 +8,10 @@ from matplotlib.colors import AsinhNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogLocator
 from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import StrMethodFormatter
 import numpy as np
 
 Edges = Sequence[tuple[int, int]]
@@ -265,6 +268,9 @@ def scatter(
     axes.plot(x, y, marker="o", linestyle="", markersize=4, label=name)
   if log:
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
   axes.set_xlabel(x_label)
   axes.set_ylabel(y_label)
   figure.legend(loc="outside right upper", frameon=False, fontsize=8)

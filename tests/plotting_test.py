@@ -1,4 +1,5 @@
 import hashlib
+import itertools
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
@@ -137,3 +138,43 @@ def test_saved_figures_are_reproducible(tmp_path):
     assert [file.name for file in files] == ["loss.pdf", "loss.png"]
     digests.append([hashlib.sha256(f.read_bytes()).digest() for f in files])
   assert digests[0] == digests[1]
+
+
+def test_heat_maps_print_every_cell_that_is_there():
+  values = np.array([[0.25, np.nan], [1.0, 0.5]])
+  figure = plotting.heat_maps(
+    {"share": (values, 0, 1)}, ("rate", (0.1, 0.2)), ("seed", (0, 1))
+  )
+  (axes,) = figure.axes
+  assert [text.get_text() for text in axes.texts] == ["0.25", "1", "0.5"]
+  assert [label.get_text() for label in axes.get_yticklabels()] == [
+    "0.1",
+    "0.2",
+  ]
+  assert axes.images[0].get_clim() == (0, 1)
+
+
+def test_bands_hold_their_curves():
+  figure = plotting.bands(
+    {"a": np.array([[0, 1], [2, 3], [1, 2], [4, 5]])}, "step", "loss"
+  )
+  (axes,) = figure.axes
+  np.testing.assert_array_equal(axes.lines[0].get_ydata(), [2, 3])
+  box = axes.collections[0].get_paths()[0].get_extents()
+  assert (box.y0, box.y1) == (1, 5)
+
+
+def test_labels_of_a_logarithmic_scatter_do_not_meet():
+  points = {"a": ([0.0021, 0.04], [1.0, 2.0])}
+  figure = plotting.scatter(points, "rate", "loss", log=True)
+  figure.draw_without_rendering()
+  (axes,) = figure.axes
+  boxes = [
+    label.get_window_extent()
+    for label in [*axes.get_xticklabels(), *axes.get_xticklabels(minor=True)]
+    if label.get_text()
+  ]
+  edges = [(box.x0, box.x1) for box in sorted(boxes, key=lambda box: box.x0)]
+  assert len(edges) >= 3
+  for (_, left), (right, _) in itertools.pairwise(edges):
+    assert left < right
