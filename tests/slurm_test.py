@@ -13,10 +13,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 
-pytestmark = pytest.mark.skipif(
-  shutil.which("slurmctld") is None,
-  reason="Slurm is not installed: apt-get install slurm-wlm",
-)
+NO_SLURM = shutil.which("slurmctld") is None  # apt-get install slurm-wlm
+pytestmark = pytest.mark.skipif(NO_SLURM, reason="Slurm is not installed")
 
 CONF = """
 ClusterName=test
