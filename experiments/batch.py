@@ -130,11 +130,11 @@ def _bytes(compiled) -> int:
 
 
 def _memory(mesh) -> float:
-  """Nine tenths of the bytes that a device has."""
-  limits = mesh.devices.flat[0].memory_stats() or {
-    "bytes_limit": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-  }
-  return 0.9 * limits["bytes_limit"]
+  """Nine tenths of the bytes that a device has; cores share the machine's."""
+  if limits := mesh.devices.flat[0].memory_stats():
+    return 0.9 * limits["bytes_limit"]
+  whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+  return 0.9 * whole / mesh.size
 
 
 def _resume(home: pathlib.Path, start: training.TrainState, num_runs: int):

@@ -169,6 +169,20 @@ def check(config: Config):
     )
 
 
+def num_cores(config: Config, available: int) -> int:
+  """How many of the processor's cores share the prompts evenly.
+
+  Each has at least 32 prompts of a batch: below that, what a core gains is lost
+  in waiting for the others.
+  """
+  batch, test = config.train.batch_size, config.eval.test_size
+  return max(
+    num
+    for num in range(1, available + 1)
+    if num == 1 or (batch % num == test % num == 0 and batch // num >= 32)
+  )
+
+
 def check_devices(config: Config):
   """Raises Refused unless the prompts divide over all devices."""
   flat = runs.flatten(config.to_dict())

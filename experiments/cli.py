@@ -62,6 +62,27 @@ def configure():
   jax.config.update("jax_default_matmul_precision", "float32")
 
 
+def cores() -> int:
+  """The processor cores that this process may run on."""
+  if hasattr(os, "sched_getaffinity"):  # not on every system
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
+
+
+def use_cores(num: int):
+  """Has jax count `num` cores of the processor as devices of their own.
+
+  The arrays of this project are small, and XLA splits few of its operations
+  over cores; a share of the prompts or of the runs for each is faster. Devices
+  that the environment asks for stay, and so do accelerators.
+  """
+  asked = "xla_force_host_platform_device_count" in os.environ.get(
+    "XLA_FLAGS", ""
+  )
+  if not asked and "JAX_NUM_CPU_DEVICES" not in os.environ:
+    jax.config.update("jax_num_cpu_devices", num)
+
+
 def keep_compiled():
   """Has jax keep compiled programs, where its environment says or by default.
 

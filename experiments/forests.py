@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from absl import flags
 import jax
-from jax import numpy as jnp
 import numpy as np
 
 from experiments import build
@@ -23,6 +22,7 @@ from icl_causal import metrics
 from icl_causal import plotting
 from icl_causal import recovery
 from icl_causal import runs
+from icl_causal import sweeps
 from icl_causal.graphs import Graph
 
 
@@ -44,6 +44,7 @@ class Trained(NamedTuple):
 
 def main():
   """The command."""
+  cli.use_cores(cli.cores())
   config = cli.config()
   build.check(config)
   num_graphs = flags.FLAGS.num_graphs
@@ -76,7 +77,7 @@ def train(config: build.Config, num_graphs: int, parallel: int) -> Trained:
   Args:
     config: checked.
     num_graphs: G.
-    parallel: how many are trained side by side.
+    parallel: how many are trained side by side on a device.
 
   Returns:
     The arrays of `Trained`, with a leading axis G.
@@ -101,9 +102,12 @@ def train(config: build.Config, num_graphs: int, parallel: int) -> Trained:
       test.predictors["edge_posterior"].mean(),
     )
 
-  return jax.jit(
-    lambda seeds: jax.lax.map(one, seeds, batch_size=min(parallel, num_graphs))
-  )(jnp.arange(num_graphs, dtype=jnp.uint32))
+  mesh = sweeps.local_mesh()
+  seeds = sweeps.stack(
+    list(np.arange(num_graphs, dtype=np.uint32)), mesh, parallel
+  )
+  trained = jax.jit(sweeps.over_runs(one, mesh, parallel))(seeds)
+  return jax.tree.map(lambda leaf: leaf[:num_graphs], trained)
 
 
 def count(trained: Trained) -> dict:
@@ -196,5 +200,7 @@ def _by_position(values, statistic) -> list[float | None]:
 if __name__ == "__main__":
   cli.define_run_flags()
   flags.DEFINE_integer("num_graphs", 1000, "Graphs to train on.", 1)
-  flags.DEFINE_integer("parallel", 8, "Graphs trained side by side.", 1)
+  flags.DEFINE_integer(
+    "parallel", 8, "Graphs trained side by side on a device.", 1
+  )
   cli.run(main)

@@ -42,6 +42,7 @@ class Job:
   ):
     """Trains batch `index` of the sweep in `workdir`."""
     cli.configure()
+    cli.use_cores(cli.cores())
     cli.keep_compiled()
     config = build.from_record(runs.read_config(workdir))
     divided = plan.batches(plan.every_run(config), runs_per_batch)

@@ -51,7 +51,8 @@ def every_run(config: build.Config) -> list[Run]:
 
 
 def _check_range(name: str, limits):
-  law, low, high = limits if len(limits) == 3 else ("", 0, 0)
+  known = isinstance(limits, tuple) and len(limits) == 3
+  law, low, high = limits if known else ("", 0, 0)
   if (
     law not in ("uniform", "log") or low >= high or (law == "log" and low <= 0)
   ):

@@ -47,6 +47,11 @@ def join():
     raise Refused("--num_processes and --process_id need --coordinator")
 
 
+def is_one_of_several() -> bool:
+  """Whether the flags say that there are other processes."""
+  return flags.FLAGS.coordinator is not None
+
+
 def is_first() -> bool:
   """Whether this is the process that prints and writes."""
   return jax.process_index() == 0

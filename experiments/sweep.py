@@ -27,6 +27,7 @@ from icl_causal import runs
 def main():
   """The command."""
   processes.join()
+  cli.use_cores(cli.cores())
   config = cli.config()
   planned = plan.every_run(config)
   record = config.to_dict()

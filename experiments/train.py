@@ -31,6 +31,8 @@ def main():
   processes.join()
   config = cli.config()
   build.check(config)
+  if not processes.is_one_of_several():
+    cli.use_cores(build.num_cores(config, cli.cores()))
   build.check_devices(config)
   workdir = cli.workdir(f"{config.graph.name}-{runs.digest(config.to_dict())}")
   graph = build.graph(config)

@@ -115,3 +115,23 @@ def test_fields_of_theory(check, field, value, message):
 @pytest.mark.parametrize("check", theory_configs.CHECKS)
 def test_theory_reads_what_its_config_holds(check):
   theory.check(theory_configs.get_config(check))
+
+
+@pytest.mark.parametrize(
+  ("batch_size", "test_size", "available", "num"),
+  [
+    (1024, 4096, 1, 1),
+    (1024, 4096, 8, 8),
+    (1024, 4096, 6, 4),
+    (500, 4096, 8, 4),
+    (500, 500, 6, 5),
+    (64, 4096, 8, 2),
+    (32, 4096, 8, 1),
+    (7, 7, 8, 1),
+  ],
+)
+def test_cores_share_the_prompts_evenly(batch_size, test_size, available, num):
+  config = single_parent.get_config("chain")
+  config.train.batch_size = batch_size
+  config.eval.test_size = test_size
+  assert build.num_cores(config, available) == num

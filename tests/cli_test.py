@@ -12,13 +12,15 @@ import termios
 import numpy as np
 import pytest
 
+from experiments import cli
+
 ROOT = pathlib.Path(__file__).parents[1]
 CHAIN = "--config=configs/single_parent.py:chain"
 MANUAL = "--config=configs/single_parent.py:manual"
 TINY = (
   "--config.train.steps=4",
   "--config.train.eval_every=2",
-  "--config.train.batch_size=16",
+  "--config.train.batch_size=64",
   "--config.eval.test_size=64",
   "--config.eval.batch_size=32",
 )
@@ -57,22 +59,16 @@ REFUSED = {
 }
 
 
-@pytest.fixture(scope="module")
-def refusals():
-  """Every refused command line, run two at a time."""
+def test_refused_in_one_line():
   with futures.ThreadPoolExecutor(2) as pool:
-    jobs = {n: pool.submit(_run, "train", *a) for n, (a, _) in REFUSED.items()}
-    return {name: job.result() for name, job in jobs.items()}
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_refused_in_one_line(refusals, name):
-  done = refusals[name]
-  assert done.stderr.startswith("error: ")
-  assert REFUSED[name][1] in done.stderr
-  assert done.stderr.count("\n") == 1, done.stderr
-  assert done.stdout == ""
-  assert done.returncode == 2
+    jobs = [pool.submit(_run, "train", *a) for a, _ in REFUSED.values()]
+  for (name, (_, message)), job in zip(REFUSED.items(), jobs, strict=True):
+    done = job.result()
+    assert done.stderr.startswith("error: "), name
+    assert message in done.stderr, name
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stdout == "", name
+    assert done.returncode == 2, name
 
 
 def test_batch_must_divide_over_devices():
@@ -89,7 +85,7 @@ def test_batch_must_divide_over_devices():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-  """(workdir, the finished process) of a short training on one device."""
+  """(workdir, the finished process) of a short training."""
   workdir = tmp_path_factory.mktemp("runs") / "run"
   return workdir, _run("train", MANUAL, *TINY, f"--workdir={workdir}")
 
@@ -136,6 +132,8 @@ def test_train_writes_a_run_and_shows_it_again(run):
     "figures",
     "report.html",
   }
+  made = json.loads((workdir / "environment.json").read_text())
+  assert len(made["devices"]) == min(2, cli.cores())  # for 64 prompts
   again = _run("train", MANUAL, *TINY, f"--workdir={workdir}")
   assert again.stdout.splitlines()[0].endswith("--overwrite runs it again")
   assert again.stdout.splitlines()[1:] == first.stdout.splitlines()
@@ -163,6 +161,27 @@ def test_a_progress_bar_on_a_terminal(tmp_path):
   assert "4/4" in shown
   assert "edges " in shown
   assert "loss " in shown
+
+
+@pytest.mark.parametrize(
+  ("environment", "devices"),
+  [
+    ({}, 3),
+    ({"JAX_NUM_CPU_DEVICES": "1"}, 1),
+    ({"XLA_FLAGS": EIGHT_DEVICES}, 8),
+  ],
+)
+def test_cores_are_devices_unless_the_environment_asks(environment, devices):
+  script = "import jax; from experiments import cli; cli.use_cores(3); "
+  done = subprocess.run(
+    [sys.executable, "-c", script + "print(jax.device_count())"],
+    cwd=ROOT,
+    env=os.environ | environment,
+    capture_output=True,
+    text=True,
+    timeout=60,
+  )
+  assert done.stdout == f"{devices}\n", done.stderr
 
 
 def test_benchmark_prints_ratios():

@@ -2,7 +2,12 @@
 
 import csv
 import json
+import os
+import pathlib
 import shutil
+import subprocess
+import sys
+import textwrap
 
 import jax
 import numpy as np
@@ -218,6 +223,7 @@ def test_a_random_search_has_as_many_runs_as_samples_at_every_point():
       "sweep.random.prior.alpha",
     ),
     ({}, {"prior": {"alpha": (0.1, 0.2)}}, 2, "sweep.random.prior.alpha = "),
+    ({}, {"prior": {"alpha": 0.1}}, 2, "sweep.random.prior.alpha = 0.1: "),
   ],
 )
 def test_sweeps_that_are_refused(grid, random, samples, message):
@@ -230,3 +236,48 @@ def test_the_configs_are_accepted(variant):
   planned = plan.every_run(many_graphs.get_config(variant))
   assert len(plan.batches(planned, 256)) == 1
   assert build.check(planned[0].config) is None
+
+
+def test_eight_devices_sweep_as_one_does_and_never_speak():
+  """13 runs, 100 steps each; what differs is the order of sums."""
+  script = """
+    import re
+    import jax
+    import numpy as np
+    from experiments import batch
+    from experiments import plan
+    from icl_causal import sweeps
+    from tests import sweep_test
+
+    grid = {"graph": {"seed": tuple(range(13))}}
+    config = sweep_test._config(grid)
+    config.train.update(steps=100, eval_every=100)
+    planned = plan.every_run(config)
+    everything = jax.local_devices()
+    assert len(everything) == 8
+    found = {}
+    for num in (1, 8):
+      jax.local_devices = lambda num=num: everything[:num]
+      compiled = batch.compile_batch(planned, parallel=8)
+      assert len(compiled.own.values["seed"].sharding.device_set) == num
+      state, losses = compiled.take_steps(compiled.own, compiled.start)
+      assert losses.shape == ({1: 14, 8: 16}[num], 100)
+      found[num] = [losses[:13], jax.tree.map(lambda a: a[:13], state.params)]
+      text = compiled.take_steps.as_text()
+      assert "while" in text
+      spoken = re.findall(r"all-\\w+|collective-\\w+|reduce-scatter", text)
+      assert not spoken, spoken
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), *found.values()
+    )
+  """
+  eight = " --xla_force_host_platform_device_count=8"
+  done = subprocess.run(
+    [sys.executable, "-c", textwrap.dedent(script)],
+    cwd=pathlib.Path(__file__).parents[1],
+    env={**os.environ, "XLA_FLAGS": os.environ["XLA_FLAGS"] + eight},
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+  assert done.returncode == 0, done.stderr

@@ -1,16 +1,8 @@
-import os
-import pathlib
-import subprocess
-import sys
-import textwrap
-
 import jax
 import numpy as np
 import pytest
 
 from icl_causal import sweeps
-
-ROOT = pathlib.Path(__file__).parents[1]
 
 
 def test_grid_has_every_combination_once():
@@ -49,45 +41,3 @@ def test_over_runs_is_one_run_after_another(parallel):
   for r, run in enumerate(runs):
     alone = function(run, run)
     assert {name: many[name][r] for name in many} == alone
-
-
-def test_eight_devices_share_the_runs_and_never_speak():
-  """13 runs on 8 devices; the loop of each run has a length of its own."""
-  script = """
-    import re
-    import jax
-    import numpy as np
-    from icl_causal import sweeps
-
-    def function(run):
-      grow = lambda x: x * 1.1 + jax.random.uniform(jax.random.key(run["seed"]))
-      return jax.lax.while_loop(lambda x: x < run["limit"], grow, 1.0)
-
-    mesh = sweeps.local_mesh()
-    assert mesh.size == 8
-    runs = [
-      {"seed": np.uint32(r), "limit": np.float32(r**2)} for r in range(13)
-    ]
-    stacked = sweeps.stack(runs, mesh, parallel=1)
-    assert stacked["seed"].shape == (16,)
-    assert len(stacked["seed"].sharding.device_set) == 8
-    compiled = jax.jit(
-      sweeps.over_runs(function, mesh, parallel=1)
-    ).lower(stacked).compile()
-    text = compiled.as_text()
-    assert "while" in text
-    found = re.findall(r"all-\\w+|collective-\\w+|reduce-scatter", text)
-    assert not found, found
-    alone = [jax.jit(function)(run) for run in runs]
-    np.testing.assert_allclose(compiled(stacked)[:13], alone, rtol=1e-6)
-  """
-  eight = " --xla_force_host_platform_device_count=8"
-  done = subprocess.run(
-    [sys.executable, "-c", textwrap.dedent(script)],
-    cwd=ROOT,
-    env={**os.environ, "XLA_FLAGS": os.environ["XLA_FLAGS"] + eight},
-    capture_output=True,
-    text=True,
-    timeout=300,
-  )
-  assert done.returncode == 0, done.stderr
