@@ -11,7 +11,6 @@ import numpy as np
 from experiments import batch
 from experiments import build
 from experiments.batch import Run
-from icl_causal import plotting
 from icl_causal import runs
 
 
@@ -84,6 +83,8 @@ def write_figures(
   ]
   if not pairs:
     return
+  from icl_causal import plotting  # matplotlib, which --help can spare
+
   grid = {
     name: values
     for name, values in runs.flatten(config.sweep.grid.to_dict()).items()

@@ -117,7 +117,9 @@ def train(
   result["steps"] = step
   result["wall_seconds"] = time.monotonic() - started
   if writes:
-    show.write(
+    from experiments import draw  # loads matplotlib, which --help can spare
+
+    draw.write(
       workdir, config, graph, state.params, found.attention, edges, result
     )
     runs.write_result(workdir, result)

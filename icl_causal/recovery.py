@@ -9,8 +9,6 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from scipy import optimize
-from scipy import sparse
 
 from icl_causal import graphs
 from icl_causal.graphs import Graph
@@ -115,6 +113,8 @@ def compare(
   top_HxT = np.where(candidates, score_HxTxT, -np.inf).argmax(axis=2)
   is_edge_TxK = parents_TxK != graphs.NO_PARENT
   hits_HxTxK = (top_HxT[:, :, None] == parents_TxK) & is_edge_TxK
+  from scipy import optimize  # slow to load, and few who import need it
+
   heads, slots = optimize.linear_sum_assignment(-hits_HxTxK.sum(axis=1))
   head_of_slot = heads[np.argsort(slots)]
 
@@ -193,7 +193,9 @@ def chow_liu(I_TxT, graph: Graph, threshold=-np.inf) -> list[tuple[int, int]]:
   I_NxN = I_TxT[:num_nodes, :num_nodes]
   # A weight of 0 would be no edge, and the least weight is looked for.
   weights = np.tril(I_NxN.max() - I_NxN + 1, -1)
-  tree = sparse.csgraph.minimum_spanning_tree(weights).tocoo()
+  from scipy.sparse import csgraph
+
+  tree = csgraph.minimum_spanning_tree(weights).tocoo()
   return sorted(
     (int(i), int(j))
     for i, j in zip(tree.row, tree.col, strict=True)

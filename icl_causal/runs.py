@@ -20,10 +20,12 @@ import platform
 import shutil
 import subprocess
 import sys
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
-from matplotlib.figure import Figure
+
+if TYPE_CHECKING:  # matplotlib takes half a second to load
+  from matplotlib.figure import Figure
 
 State = TypeVar("State")
 
@@ -211,7 +213,7 @@ def load_states(
   return states, messages
 
 
-def save_figure(workdir: pathlib.Path, name: str, figure: Figure):
+def save_figure(workdir: pathlib.Path, name: str, figure: "Figure"):
   """figures/NAME.png and .pdf, the same bytes for the same figure."""
   folder = workdir / "figures"
   folder.mkdir(exist_ok=True)
