@@ -1,105 +1,242 @@
-"""Times the library against the textbook, interleaved in one process.
+"""Times the library against the textbook, and against the machine's limit.
 
-    python -m experiments.benchmark
+    python -m experiments.benchmark --parts=step,sweep,start
 
-Prints the median milliseconds of each and the median of their ratios.
+Parts: `step`, the work of a training step at S = 10, T = 20, batch 1024;
+`sizes`, the same at other S and T; `batches`; `heads`, with one layer and two;
+`sweep`, 64 runs side by side and one after another; `edges`, the time to every
+edge of a chain from a cold start; `start`, imports and --help. By default all,
+half an hour on two cores. Rivals take turns in one process, numbers are
+medians. Leaves metrics.jsonl, a row for each comparison, result.json, and with
+`sizes` a figure.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 import time
+from typing import Any
 
 from absl import flags
 import jax
 import numpy as np
 
+from configs import many_graphs
+from configs import single_parent
+from experiments import build
 from experiments import cli
-from experiments import textbook
-from icl_causal import graphs
-from icl_causal import metrics
-from icl_causal import models
-from icl_causal import priors
-from icl_causal import sampling
+from experiments import cold
+from experiments import machine
+from experiments import program
+from experiments import rivals
+from experiments.rivals import Case
+from icl_causal import runs
+from icl_causal import sweeps
 
-S, T, ALPHA = 10, 20, 0.1
+CASES = {
+  "step": [Case(10, 20, 1024)],
+  "sizes": [Case(S, T, 64) for S in (3, 10, 50) for T in (20, 64, 256, 512)],
+  "batches": [Case(10, 20, B) for B in (16, 64, 256, 4096)],
+  "heads": [
+    Case(10, 20, 256, heads)
+    for heads in ((1,), (2,), (3,), (1, 1), (2, 1), (3, 1), (1, 2), (1, 3))
+  ],
+}
+PARTS = (*CASES, "sweep", "edges", "start")
+_HEADER = ("", "S", "T", "batch", "heads", "textbook", "ours", "times faster")
+_HEADER += ("limit", "of it", "MiB")
 
 
 def main():
   """The command."""
-  batch_size, repeats = flags.FLAGS.batch_size, flags.FLAGS.repeats
+  cli.use_cores(cli.cores())
+  parts, repeats = flags.FLAGS.parts, flags.FLAGS.repeats
+  for part in parts:
+    if part not in PARTS:
+      raise cli.Refused(f"--parts: {part!r} must be one of {', '.join(PARTS)}")
+  workdir = cli.workdir(time.strftime("benchmark-%Y%m%d-%H%M%S"))
+  record = {"parts": parts, "repeats": repeats}
+  if runs.prepare(workdir, record, flags.FLAGS.overwrite):
+    raise cli.Refused(f"{workdir} is finished: name another --workdir")
+  can = machine.limits()
   print(
-    f"S = {S}, T = {T}, chain, batch {batch_size}, {repeats} timings, "
-    f"{jax.devices()[0].device_kind}\n"
-    f"{'':<12}{'textbook ms':>14}{'ours ms':>10}{'times faster':>14}"
+    f"{len(jax.devices())} x {jax.devices()[0].device_kind}: "
+    f"{can.operations / 1e9:.0f} GFLOP/s, {can.bytes / 1e9:.0f} GB/s\n"
+    "milliseconds a step, median ratios, the least that this machine allows, "
+    "memory of ours"
   )
-  for name, (slow, fast) in {
-    "sampling": sampling_pair(batch_size),
-    "gradient": gradient_pair(batch_size),
-  }.items():
-    slow_ms, fast_ms, ratio = compare(slow, fast, repeats)
-    print(f"{name:<12}{slow_ms:>14.2f}{fast_ms:>10.2f}{ratio:>14.1f}")
+  result: dict = {"limits": can._asdict()}
+  for part in parts:
+    if part in CASES:
+      rows = list(_show(_rows(CASES[part], can, repeats), workdir))
+      result[part] = rows
+      if part == "sizes":
+        result["growth"] = growth(rows)
+        _draw(workdir, rows)
+    else:
+      result[part] = {
+        "sweep": lambda: side_by_side(repeats),
+        "edges": lambda: to_all_edges(repeats),
+        "start": lambda: cold.start(repeats),
+      }[part]()
+  print()
+  for name in {*result} & {"growth", "sweep", "edges", "start"}:
+    for what, value in result[name].items():
+      print(f"{name}: {what}: {value:.3g}")
+  runs.write_result(workdir, result)
+  print(f"\n{workdir}/result.json has every number")
 
 
-def sampling_pair(batch_size: int) -> tuple[Callable, Callable]:
-  """Drawing a batch: the textbook's way and ours."""
-  graph, prior = graphs.chain(T), priors.dirichlet(ALPHA)
-
-  def slow(key):
-    keys_B = jax.random.split(key, batch_size)
-    return jax.vmap(
-      lambda key: textbook.sample_prompt(key, graph.parents_TxK[:, 0], ALPHA, S)
-    )(keys_B)
-
-  def fast(key):
-    return sampling.sample_batch(key, graph, prior, S, batch_size)[:2]
-
-  key = jax.random.key(0)
-  return _timed(jax.jit(slow), key), _timed(jax.jit(fast), key)
-
-
-def gradient_pair(batch_size: int) -> tuple[Callable, Callable]:
-  """One gradient of the mean loss of a batch: the textbook's and ours."""
-  model = models.Disentangled(S, T, (1, 1), noise=0.3)
-  batch = sampling.sample_batch(
-    jax.random.key(0), graphs.chain(T), priors.dirichlet(ALPHA), S, batch_size
-  )
-  params = model.init(jax.random.key(1), batch.x_T[0])["params"]
-
-  def gradient(forward):
-    def mean_loss(params, x_BxT, y_BxS):
-      f_BxS = jax.vmap(lambda x_T: forward(params, x_T))(x_BxT)
-      return jax.vmap(metrics.loss)(f_BxS, y_BxS).mean()
-
-    return _timed(jax.jit(jax.grad(mean_loss)), params, batch.x_T, batch.y_S)
-
-  return (
-    gradient(lambda params, x_T: textbook.disentangled(params, x_T, S)[0]),
-    gradient(lambda params, x_T: model.apply({"params": params}, x_T)[0]),
-  )
+def compare(kind: str, case: Case, can: machine.Limits, repeats: int) -> dict:
+  """A row of the table: one kind of work at one size."""
+  loops = [
+    rivals.loop(kind, case, made(case))
+    for made in (rivals.from_textbook, rivals.from_library)
+  ]
+  compiled = [rivals.compiled(loop) for loop in loops]
+  timers = [rivals.timer(*pair) for pair in zip(loops, compiled, strict=True)]
+  ms = 1e3 * np.array([[timer() for timer in timers] for _ in range(repeats)])
+  ours = loops[1]
+  needs = machine.work(ours.step, ours.carry, ours.data)
+  limit_ms = 1e3 * machine.least_seconds(needs, can)
+  textbook_ms, ours_ms = np.median(ms, axis=0)
+  memory: Any = compiled[1].memory_analysis()
+  return {
+    "kind": kind,
+    **case._asdict(),
+    "textbook_ms": float(textbook_ms),
+    "ours_ms": float(ours_ms),
+    "times_faster": float(np.median(ms[:, 0] / ms[:, 1])),
+    "limit_ms": limit_ms,
+    "times_limit": float(ours_ms) / limit_ms,
+    "MiB": memory.temp_size_in_bytes / 2**20,
+  }
 
 
-def compare(slow: Callable, fast: Callable, repeats: int):
-  """Median milliseconds of both, and the median of the ratios slow / fast."""
-  seconds = np.array([[slow(), fast()] for _ in range(repeats)])
-  slow_ms, fast_ms = 1000 * np.median(seconds, axis=0)
-  return slow_ms, fast_ms, np.median(seconds[:, 0] / seconds[:, 1])
+def growth(rows: Sequence[dict]) -> dict[str, float]:
+  """The power of T that the time of a training step grows with, for each S.
 
-
-def _timed(function: Callable, *arguments) -> Callable[[], float]:
-  """Seconds of one call, right after another: as in a loop, where memory and
-  caches still hold what the call before left, not what the rival did.
+  By least squares on logarithms, from T = 64 on.
   """
+  powers = {}
+  for S in sorted({row["S"] for row in rows}):
+    T, ms = _steps(rows, S, least=64)
+    powers[f"power of T at S = {S}"] = float(
+      np.polyfit(np.log(T), np.log(ms["ours_ms"]), 1)[0]
+    )
+  return powers
 
-  def once() -> float:
-    jax.block_until_ready(function(*arguments))
+
+def to_all_edges(repeats: int) -> dict[str, float]:
+  """Seconds until every edge of the chain is found, and the compiler's share.
+
+  The textbook's, measured once, lack the start of Python.
+  """
+  result = cold.to_all_edges(repeats)
+  result["share of the compiler"] = 1 - result["kept"] / result["cold"]
+  config = single_parent.get_config("chain")
+  config.update_from_flattened_dict(cold.TRAINING)
+  case = Case(config.prior.S, config.graph.T, config.train.batch_size)
+  result["textbook"] = rivals.seconds_to_all_edges(
+    rivals.from_textbook(case), config
+  )
+  return result
+
+
+def side_by_side(repeats: int, num_runs: int = 64) -> dict[str, float]:
+  """Steps of runs a second: one run after another, and all in one program.
+
+  Runs of configs/many_graphs.py:rates, of different seeds, compiled before.
+  One after another on one core, and as `experiments.train` does it, each batch
+  split over the cores; side by side as `experiments.sweep` does it.
+  """
+  config: build.Config = many_graphs.get_config("rates")
+  config.train.eval_every = 8
+  graph = build.graph(config)
+  members = [program.member(config, graph) for _ in range(num_runs)]
+  for r, own in enumerate(members):
+    own.values["seed"] = own.values["seed"] + r
+  mesh, parallel = sweeps.local_mesh(), 8
+  alone, split = program.program(config), program.program(config, build.split)
+  many = [
+    jax.jit(sweeps.over_runs(function, mesh, parallel))
+    for function in (alone.start, alone.take_steps)
+  ]
+  singly, spread = jax.jit(alone.take_steps), jax.jit(split.take_steps)
+  start = jax.jit(alone.start)
+  replicated = [build.replicate((own, start(own))) for own in members]
+  apart = [(own, start(own)) for own in members]
+  stacked = sweeps.stack(members, mesh, parallel)
+  together = [(stacked, many[0](stacked))]
+  ways = {
+    "one after another, on one core": (singly, apart),
+    "one after another, on all cores": (spread, replicated),
+    "side by side": (many[1], together),
+  }
+
+  def seconds(step, arguments) -> float:
     started = time.perf_counter()
-    jax.block_until_ready(function(*arguments))
+    for one in arguments:  # never two at once, as in `experiments.train`
+      jax.block_until_ready(step(*one))
     return time.perf_counter() - started
 
-  once()
-  return once
+  for way in ways.values():
+    seconds(*way)
+  taken = np.array(
+    [[seconds(*w) for w in ways.values()] for _ in range(repeats)]
+  )
+  steps = num_runs * config.train.eval_every
+  result = dict(zip(ways, steps / np.median(taken, axis=0), strict=True))
+  ratios = np.median(taken[:, :2] / taken[:, 2:], axis=0)
+  result["times faster than on one core"] = ratios[0]
+  result["times faster than on all cores"] = ratios[1]
+  return {name: float(value) for name, value in result.items()}
+
+
+def _rows(cases, can: machine.Limits, repeats: int) -> Iterator[dict]:
+  for case in cases:
+    for kind in rivals.KINDS:
+      yield compare(kind, case, can, repeats)
+
+
+def _show(rows: Iterator[dict], workdir) -> Iterator[dict]:
+  """Prints and keeps each row as soon as it is there."""
+  line = "{:<14}{:>4}{:>5}{:>7}{:>9}{:>11}{:>10}{:>14}{:>9}{:>8}{:>9}"
+  print("\n" + line.format(*_HEADER), flush=True)
+  for row in rows:
+    kind, S, T, batch, heads, *numbers = row.values()
+    shown = (f"{number:.3g}" for number in numbers)
+    print(line.format(kind, S, T, batch, str(heads), *shown), flush=True)
+    runs.append_metrics(workdir, row)
+    yield row
+
+
+def _steps(rows: Sequence[dict], S: int, least: int = 0):
+  """T, and by name what was measured of the training step."""
+  chosen = [
+    row
+    for row in rows
+    if row["kind"] == "training step" and row["S"] == S and row["T"] >= least
+  ]
+  names = ("textbook_ms", "ours_ms", "limit_ms")
+  return [row["T"] for row in chosen], {
+    name: [row[name] for row in chosen] for name in names
+  }
+
+
+def _draw(workdir, rows: Sequence[dict]):
+  from icl_causal import plotting  # matplotlib, which --help can spare
+
+  panels = {}
+  for S in sorted({row["S"] for row in rows}):
+    T, ms = _steps(rows, S)
+    labels = ("textbook", "ours", "limit")
+    panels[f"S = {S}"] = T, dict(zip(labels, ms.values(), strict=True))
+  figure = plotting.scaling(panels, "T", "milliseconds a training step")
+  runs.save_figure(workdir, "sizes", figure)
 
 
 if __name__ == "__main__":
-  flags.DEFINE_integer("batch_size", 1024, "Prompts.", 1)
-  flags.DEFINE_integer("repeats", 15, "Timings of each.", 3)
+  flags.DEFINE_list("parts", list(PARTS), "What is timed.")
+  flags.DEFINE_integer("repeats", 9, "Timings of each.", 3)
+  flags.DEFINE_string("workdir", None, "Directory; by default one under runs/.")
+  flags.DEFINE_bool("overwrite", False, "Delete what the directory holds.")
   cli.run(main)

@@ -169,17 +169,17 @@ def check(config: Config):
     )
 
 
-def num_cores(config: Config, available: int) -> int:
+def num_cores(batch_size: int, test_size: int, available: int) -> int:
   """How many of the processor's cores share the prompts evenly.
 
   Each has at least 32 prompts of a batch: below that, what a core gains is lost
   in waiting for the others.
   """
-  batch, test = config.train.batch_size, config.eval.test_size
   return max(
     num
     for num in range(1, available + 1)
-    if num == 1 or (batch % num == test % num == 0 and batch // num >= 32)
+    if num == 1
+    or (batch_size % num == test_size % num == 0 and batch_size // num >= 32)
   )
 
 

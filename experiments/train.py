@@ -32,7 +32,11 @@ def main():
   config = cli.config()
   build.check(config)
   if not processes.is_one_of_several():
-    cli.use_cores(build.num_cores(config, cli.cores()))
+    cli.use_cores(
+      build.num_cores(
+        config.train.batch_size, config.eval.test_size, cli.cores()
+      )
+    )
   build.check_devices(config)
   workdir = cli.workdir(f"{config.graph.name}-{runs.digest(config.to_dict())}")
   graph = build.graph(config)
@@ -64,8 +68,14 @@ def train(
   run = program.program(config, build.split)
   own = build.replicate(program.member(config, graph))
   whole = build.replicated()
-  test = jax.jit(run.draw_test, out_shardings=build.by_prompt())(own)
-  predictors = jax.jit(lambda tree: tree, out_shardings=whole)(test.predictors)
+  # Here and below one program ends before the next begins: two at once, whose
+  # devices wait for each other, can come to a standstill on a CPU.
+  test = jax.block_until_ready(
+    jax.jit(run.draw_test, out_shardings=build.by_prompt())(own)
+  )
+  predictors = jax.block_until_ready(
+    jax.jit(lambda tree: tree, out_shardings=whole)(test.predictors)
+  )
   evaluate = jax.jit(run.evaluate, out_shardings=whole)
   take_steps = jax.jit(run.take_steps, donate_argnums=1, out_shardings=whole)
 

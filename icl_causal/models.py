@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from flax import linen as nn
 import jax
 from jax import numpy as jnp
+import numpy as np
 
 # A block of the residual stream is the one-hot input, mixed over positions by
 # a product of attention maps: a matrix Q x T, or None for the identity.
@@ -224,16 +225,19 @@ def _scores(A_DxD, queries: Sequence[Mix], keys: Sequence[Mix], x_T, token_TxS):
 
   Query mixes are Q x T, or of shape T for a single query, as is the result.
   """
-  S = token_TxS.shape[1]
-  projected = sum(
-    A[:S][x_T] + A[S:]
-    if mix is None
-    else (mix @ token_TxS) @ A[:S] + mix @ A[S:]
-    for mix, A in zip(queries, jnp.split(A_DxD, len(queries)), strict=True)
-  )
+  T, S = token_TxS.shape
+  ends = np.cumsum([S, T] * len(keys))[:-1]
+  projected = []
+  for mix, A in zip(queries, jnp.split(A_DxD, len(queries)), strict=True):
+    if mix is None:  # rows are fetched from small parts, not large rows parted
+      parts = [a[:S][x_T] + a[S:] for a in jnp.split(A, ends, axis=1)]
+    else:
+      parts = jnp.split((mix @ token_TxS) @ A[:S] + mix @ A[S:], ends, -1)
+    projected.append(parts)
+  q = [sum(parts[1:], parts[0]) for parts in zip(*projected, strict=True)]
   scores = []
-  for mix, q in zip(keys, jnp.split(projected, len(keys), -1), strict=True):
-    score = q[..., :S] @ token_TxS.T + q[..., S:]
+  for mix, q_token, q_position in zip(keys, q[::2], q[1::2], strict=True):
+    score = q_token @ token_TxS.T + q_position
     scores.append(score if mix is None else score @ mix.T)
   return sum(scores[1:], scores[0])
 

@@ -180,6 +180,37 @@ def decay(
   return figure
 
 
+def scaling(
+  panels: Mapping[str, tuple[Sequence[float], Mapping[str, Sequence[float]]]],
+  x_label: str,
+  y_label: str,
+) -> Figure:
+  """Curves on logarithmic axes, panels side by side.
+
+  Args:
+    panels: by title, x and up to three curves by name, the last one dotted.
+    x_label: of every panel.
+    y_label: of the first.
+  """
+  figure = Figure(figsize=(1.2 + 3.0 * len(panels), 3.6), layout="constrained")
+  all_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+  styles = ({"color": "#D55E00", "marker": "s"}, {"color": "#0072B2"})
+  styles += ({"color": "#777777", "linestyle": ":"},)
+  for axes, (title, (x, curves)) in zip(all_axes, panels.items(), strict=True):
+    for style, (name, y) in zip(styles, curves.items(), strict=False):
+      axes.plot(x, y, **{"marker": "o", "markersize": 4, **style}, label=name)
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.set_xticks(x, [f"{value:g}" for value in x], minor=False)
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_title(title)
+    axes.set_xlabel(x_label)
+    axes.grid(alpha=0.3)
+  all_axes[0].set_ylabel(y_label)
+  all_axes[-1].legend(frameon=False, fontsize=8, loc="upper left")
+  return figure
+
+
 def recall(x: Sequence[int], curves: Mapping[str, Sequence[float]]) -> Figure:
   """The share of edges found against the number of sequences, by name."""
   figure = Figure(figsize=(7.6, 4.0), layout="constrained")

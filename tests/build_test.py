@@ -131,7 +131,4 @@ def test_theory_reads_what_its_config_holds(check):
   ],
 )
 def test_cores_share_the_prompts_evenly(batch_size, test_size, available, num):
-  config = single_parent.get_config("chain")
-  config.train.batch_size = batch_size
-  config.eval.test_size = test_size
-  assert build.num_cores(config, available) == num
+  assert build.num_cores(batch_size, test_size, available) == num

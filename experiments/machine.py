@@ -1,0 +1,137 @@
+"""What a computation needs at the least, and what this machine can do.
+
+A computation takes at least its operations over the machine's operations a
+second, and at least its bytes over the machine's bytes a second. Operations are
+counted in the traced program, and what the machine can do is measured on
+matrix products and on sums of long arrays. It is a bound to be held against: no
+program of small products, random numbers and exponentials comes near it.
+"""
+
+import math
+import time
+from typing import NamedTuple
+
+import jax
+from jax import numpy as jnp
+import numpy as np
+
+# Threefry mixes two words in 20 rounds of five operations.
+_OPERATIONS_A_WORD = 50
+# By a polynomial, as vector units do.
+_OPERATIONS_A_FUNCTION = 10
+_FUNCTIONS = {"exp", "exp2", "log", "log1p", "expm1", "erf_inv", "tanh", "pow"}
+_FUNCTIONS |= {"sqrt", "rsqrt", "div", "logistic", "sin", "cos"}
+# What moves numbers, or names them, and computes nothing.
+_MOVES = {"gather", "dynamic_slice", "dynamic_update_slice", "concatenate"}
+_MOVES |= {"scatter", "scatter-add", "scatter_add", "pad", "sort"}
+_FREE = {"broadcast_in_dim", "reshape", "squeeze", "slice", "transpose", "iota"}
+_FREE |= {"convert_element_type", "copy", "stop_gradient", "split", "rev"}
+_FREE |= {"random_wrap", "random_unwrap", "sharding_constraint", "pvary"}
+
+
+class Work(NamedTuple):
+  """What a computation needs.
+
+  Attributes:
+    operations: additions, multiplications and the like.
+    bytes: read and written by matrix products, sums and moves; what is done to
+      one number at a time is taken to happen on the way.
+  """
+
+  operations: float
+  bytes: float
+
+
+def work(function, *arguments) -> Work:
+  """The work of `function(*arguments)`, counted in its trace.
+
+  The body of a loop of unknown length counts once: the rounds of rejection
+  sampling are nearly always one.
+  """
+  return Work(*_count(jax.make_jaxpr(function)(*arguments).jaxpr))
+
+
+class Limits(NamedTuple):
+  """What a machine can do, by the best of several measurements.
+
+  Attributes:
+    operations: a second, in products of large float32 matrices.
+    bytes: a second, read and written, in sums of arrays of 16 MiB.
+  """
+
+  operations: float
+  bytes: float
+
+
+def limits() -> Limits:
+  """Measures jax's default device, for a second or two."""
+  n, length, times = 2048, 2**22, 8
+  x_NxN = jnp.ones((n, n))
+  x_L = jnp.ones(length)
+  multiply = jax.jit(lambda x: x @ x)
+  add = jax.jit(lambda x: jax.lax.fori_loop(0, times, lambda _, x: x + 1.0, x))
+  return Limits(
+    2 * n**3 / _least_seconds(multiply, x_NxN),
+    2 * times * x_L.nbytes / _least_seconds(add, x_L),
+  )
+
+
+def least_seconds(needs: Work, can: Limits) -> float:
+  """The seconds below which this work can't be done on this machine."""
+  return max(needs.operations / can.operations, needs.bytes / can.bytes)
+
+
+def _least_seconds(function, argument) -> float:
+  jax.block_until_ready(function(argument))
+  seconds = []
+  for _ in range(10):
+    started = time.perf_counter()
+    jax.block_until_ready(function(argument))
+    seconds.append(time.perf_counter() - started)
+  return min(seconds)
+
+
+def _count(jaxpr) -> np.ndarray:
+  """(operations, bytes) of a jaxpr."""
+  return sum(map(_count_equation, jaxpr.eqns), np.zeros(2))
+
+
+def _count_equation(equation) -> np.ndarray:
+  name, parameters = equation.primitive.name, equation.params
+  inner = [
+    _count(getattr(value, "jaxpr", value))
+    for parameter in parameters.values()
+    for value in (parameter if isinstance(parameter, tuple) else [parameter])
+    if hasattr(getattr(value, "jaxpr", value), "eqns")
+  ]
+  if inner:
+    total = sum(inner) if name in ("while", "pjit", "jit") else inner[0]
+    return total * parameters.get("length", 1)
+  size = sum(math.prod(v.aval.shape) for v in equation.outvars)
+  moved = sum(map(_bytes, [*equation.invars, *equation.outvars]))
+  if name in _FREE:
+    return np.zeros(2)
+  if name == "random_bits":
+    return np.array([_OPERATIONS_A_WORD * size, 0])
+  if name in ("random_split", "random_fold_in", "random_seed"):
+    return np.array([2 * _OPERATIONS_A_WORD * size, 0])
+  if name == "dot_general":
+    (contracted, _), _ = parameters["dimension_numbers"]
+    depth = math.prod(equation.invars[0].aval.shape[d] for d in contracted)
+    return np.array([2 * size * depth, moved])
+  if name in _MOVES:
+    written = sum(map(_bytes, equation.outvars))
+    if name == "dynamic_update_slice":  # in place
+      written = _bytes(equation.invars[1])
+    return np.array([0, 2 * written])
+  if name.startswith(("reduce_", "arg", "cum")):
+    read = math.prod(equation.invars[0].aval.shape)
+    return np.array([read, moved])
+  factor = _OPERATIONS_A_FUNCTION if name in _FUNCTIONS else 1
+  return np.array([factor * size, 0])
+
+
+def _bytes(variable) -> int:
+  aval = variable.aval
+  itemsize = getattr(aval.dtype, "itemsize", 8)  # a key has two words
+  return math.prod(aval.shape) * itemsize
