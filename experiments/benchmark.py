@@ -73,7 +73,9 @@ def main():
         _draw(workdir, rows)
     else:
       result[part] = {
-        "sweep": lambda: side_by_side(repeats),
+        "sweep": lambda: side_by_side(
+          repeats, many_graphs.get_config("rates"), num_runs=64
+        ),
         "edges": lambda: to_all_edges(repeats),
         "start": lambda: cold.start(repeats),
       }[part]()
@@ -132,7 +134,7 @@ def to_all_edges(repeats: int) -> dict[str, float]:
   """
   result = cold.to_all_edges(repeats)
   result["share of the compiler"] = 1 - result["kept"] / result["cold"]
-  config = single_parent.get_config("chain")
+  config: build.Config = single_parent.get_config("chain")
   config.update_from_flattened_dict(cold.TRAINING)
   case = Case(config.prior.S, config.graph.T, config.train.batch_size)
   result["textbook"] = rivals.seconds_to_all_edges(
@@ -141,14 +143,16 @@ def to_all_edges(repeats: int) -> dict[str, float]:
   return result
 
 
-def side_by_side(repeats: int, num_runs: int = 64) -> dict[str, float]:
+def side_by_side(
+  repeats: int, config: build.Config, num_runs: int
+) -> dict[str, float]:
   """Steps of runs a second: one run after another, and all in one program.
 
-  Runs of configs/many_graphs.py:rates, of different seeds, compiled before.
-  One after another on one core, and as `experiments.train` does it, each batch
-  split over the cores; side by side as `experiments.sweep` does it.
+  Runs of different seeds, 8 steps of each, compiled before. One after another
+  on one core, and as `experiments.train` does it, each batch split over the
+  cores; side by side as `experiments.sweep` does it.
   """
-  config: build.Config = many_graphs.get_config("rates")
+  config = config.copy_and_resolve_references()
   config.train.eval_every = 8
   graph = build.graph(config)
   members = [program.member(config, graph) for _ in range(num_runs)]
@@ -236,7 +240,7 @@ def _draw(workdir, rows: Sequence[dict]):
 
 if __name__ == "__main__":
   flags.DEFINE_list("parts", list(PARTS), "What is timed.")
-  flags.DEFINE_integer("repeats", 9, "Timings of each.", 3)
+  flags.DEFINE_integer("repeats", 9, "Timings of each.", 1)
   flags.DEFINE_string("workdir", None, "Directory; by default one under runs/.")
   flags.DEFINE_bool("overwrite", False, "Delete what the directory holds.")
   cli.run(main)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import jax
 from jax import numpy as jnp
+from jax.extend import core
 import numpy as np
 
 # Threefry mixes two words in 20 rounds of five operations.
@@ -98,12 +99,7 @@ def _count(jaxpr) -> np.ndarray:
 
 def _count_equation(equation) -> np.ndarray:
   name, parameters = equation.primitive.name, equation.params
-  inner = [
-    _count(getattr(value, "jaxpr", value))
-    for parameter in parameters.values()
-    for value in (parameter if isinstance(parameter, tuple) else [parameter])
-    if hasattr(getattr(value, "jaxpr", value), "eqns")
-  ]
+  inner = [_count(jaxpr) for jaxpr in core.jaxprs_in_params(parameters)]
   if inner:
     total = sum(inner) if name in ("while", "pjit", "jit") else inner[0]
     return total * parameters.get("length", 1)

@@ -90,7 +90,8 @@ def from_textbook(case: Case) -> Implementation:
     return Prompt(x_BxT, y_BxS, kernel=jnp.zeros(()))
 
   def apply(variables, x_T):
-    return textbook.disentangled(variables["params"], x_T, case.S)
+    f_S, maps = textbook.disentangled(variables["params"], x_T, case.S)
+    return f_S, {"attention_1": maps[0]}
 
   return Implementation(draw, types.SimpleNamespace(apply=apply), None)
 
@@ -183,10 +184,10 @@ def seconds_to_all_edges(made: Implementation, config: build.Config) -> float:
       made.draw,
     )
     batch = made.draw(jax.random.key(2))
-    _, maps = jax.vmap(made.model.apply, (None, 0))(
+    _, out = jax.vmap(made.model.apply, (None, 0))(
       {"params": state.params}, batch.x_T
     )
-    return state, maps[0].mean(axis=0)
+    return state, out["attention_1"].mean(axis=0)
 
   for _ in range(config.train.steps // config.train.eval_every):
     state, attention_HxTxT = steps(state)

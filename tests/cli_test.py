@@ -184,17 +184,17 @@ def test_cores_are_devices_unless_the_environment_asks(environment, devices):
   assert done.stdout == f"{devices}\n", done.stderr
 
 
-def test_benchmark_prints_ratios():
-  done = _run("benchmark", "--batch_size=64", "--repeats=3")
+def test_benchmark_times_the_start(tmp_path):
+  workdir = tmp_path / "run"
+  command = ("--parts=start", "--repeats=1", f"--workdir={workdir}")
+  done = _run("benchmark", *command)
   assert done.returncode == 0, done.stderr
-  rows = {
-    line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()
-  }
-  for name in ("sampling", "gradient"):
-    slow, fast, ratio = map(float, rows[name])
-    assert slow > 0
-    assert fast > 0
-    assert ratio > 2
+  result = json.loads((workdir / "result.json").read_text())
+  for what, seconds in result["start"].items():
+    assert f"start: {what}: " in done.stdout
+    assert 0 < seconds < 60
+  assert "is finished: name another" in _run("benchmark", *command).stderr
+  assert "'end' must be one of" in _run("benchmark", "--parts=end").stderr
 
 
 def test_compiled_programs_are_kept_for_the_next_time(tmp_path):
