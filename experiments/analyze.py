@@ -151,7 +151,7 @@ def measure(config: build.Config, graph: Graph, num_prompts: int):
       training.mean_gradient,
       num_batches=max(2, num_prompts // batch_size),
       model=build.model(config, graph),
-      draw=build.sampler(config, graph, batch_size),
+      draw=build.sampler(config, graph, batch_size, build.mesh()),
       epsilon=config.train.epsilon,
     )
   )
@@ -173,9 +173,9 @@ def measure(config: build.Config, graph: Graph, num_prompts: int):
 
 def attention(config: build.Config, graph: Graph):
   """A function of the parameters: layer 1 as used on prompts, H x T x T."""
-  test = jax.jit(build.sampler(config, graph, config.eval.batch_size))(
-    build.key(config.eval.seed, "test")
-  )
+  test = jax.jit(
+    build.sampler(config, graph, config.eval.batch_size, build.mesh())
+  )(build.key(config.eval.seed, "test"))
   evaluate = jax.jit(
     functools.partial(
       training.evaluate,

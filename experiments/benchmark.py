@@ -159,15 +159,15 @@ def side_by_side(
   for r, own in enumerate(members):
     own.values["seed"] = own.values["seed"] + r
   mesh, parallel = sweeps.local_mesh(), 8
-  alone, split = program.program(config), program.program(config, build.split)
+  alone, split = program.program(config), program.program(config, build.mesh())
   many = [
     jax.jit(sweeps.over_runs(function, mesh, parallel))
     for function in (alone.start, alone.take_steps)
   ]
   singly, spread = jax.jit(alone.take_steps), jax.jit(split.take_steps)
   start = jax.jit(alone.start)
-  replicated = [build.replicate((own, start(own))) for own in members]
   apart = [(own, start(own)) for own in members]
+  replicated = jax.device_put(apart, build.whole(build.mesh()))
   stacked = sweeps.stack(members, mesh, parallel)
   together = [(stacked, many[0](stacked))]
   ways = {

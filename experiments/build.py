@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec
 from ml_collections import ConfigDict
+import numpy as np
 import optax
 
 from experiments import fields
@@ -244,27 +245,56 @@ def optimizer(config: Config) -> optax.GradientTransformation:
   return _OPTIMIZERS[config.train.optimizer](config.train)
 
 
-def sampler(config: Config, graph: Graph, batch_size: int):
-  """A function of a key that draws a batch, split over all devices."""
+def sampler(
+  config: Config, graph: Graph, batch_size: int, over: Mesh | None = None
+):
+  """A function of a key that draws a batch, split over devices if there are."""
+  law, S = prior(config), config.prior.S
 
   def draw(key: jax.Array) -> Prompt:
-    return split(
-      sampling.sample_batch(
-        key, graph, prior(config), config.prior.S, batch_size
-      )
-    )
+    batch = sampling.sample_batch(key, graph, law, S, batch_size)
+    if over is None:
+      return batch
+    return jax.lax.with_sharding_constraint(batch, by_prompt(over))
 
   return draw
 
 
-def split(batch: Prompt) -> Prompt:
-  """A batch laid out over all devices, each with a share of its prompts."""
-  return jax.lax.with_sharding_constraint(batch, by_prompt())
+def mesh(num_devices: int | None = None) -> Mesh:
+  """The first devices, by default all, along an axis of prompts."""
+  devices = np.array(jax.devices()[:num_devices])
+  return Mesh(devices, ("batch",), axis_types=(AxisType.Auto,))
 
 
-def by_prompt() -> NamedSharding:
-  """The layout of arrays whose first axis is split over all devices."""
-  return NamedSharding(_mesh(), PartitionSpec("batch"))
+def by_prompt(over: Mesh) -> NamedSharding:
+  """The layout of arrays whose first axis is split over the devices."""
+  return NamedSharding(over, PartitionSpec("batch"))
+
+
+def whole(over: Mesh) -> NamedSharding:
+  """The layout of what every device has whole."""
+  return NamedSharding(over, PartitionSpec())
+
+
+def chunk_size(share: int, model) -> int:
+  """How many of a device's prompts it takes the gradient of at a time.
+
+  All on an accelerator. On a processor as many as the share divides into whose
+  attention maps of layer 1 are 1 MiB in all, and stay in its caches. The maps
+  of the reduced model are the same for all prompts.
+
+  Args:
+    share: prompts of a batch that a device has.
+    model: the Flax module.
+  """
+  if jax.default_backend() != "cpu" or isinstance(model, models.Reduced):
+    return share
+  entries = model.heads[0] * model.T**2
+  return max(
+    num
+    for num in range(1, share + 1)
+    if share % num == 0 and (num == 1 or num * entries <= 2**18)
+  )
 
 
 def prior(config: Config) -> priors.Prior:
@@ -272,20 +302,5 @@ def prior(config: Config) -> priors.Prior:
   return _PRIORS[config.prior.name](config.prior)
 
 
-def replicate(tree):
-  """The arrays of a tree on every device."""
-  return jax.device_put(tree, replicated())
-
-
-def replicated() -> NamedSharding:
-  """The layout of what every device has whole."""
-  return NamedSharding(_mesh(), PartitionSpec())
-
-
 def _rate(c: Config) -> optax.Schedule:
   return _SCHEDULES[c.schedule](c.learning_rate, c.steps)
-
-
-def _mesh() -> Mesh:
-  devices = (jax.device_count(),)
-  return jax.make_mesh(devices, ("batch",), axis_types=(AxisType.Auto,))

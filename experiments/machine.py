@@ -119,6 +119,8 @@ def _count_equation(equation) -> np.ndarray:
     written = sum(map(_bytes, equation.outvars))
     if name == "dynamic_update_slice":  # in place
       written = _bytes(equation.invars[1])
+    if name.startswith("scatter"):
+      written = _bytes(equation.invars[2])
     return np.array([0, 2 * written])
   if name.startswith(("reduce_", "arg", "cum")):
     read = math.prod(equation.invars[0].aval.shape)

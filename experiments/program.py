@@ -9,14 +9,13 @@ from typing import NamedTuple
 
 import jax
 from jax import numpy as jnp
+from jax.sharding import Mesh
 
 from experiments import build
 from icl_causal import metrics
 from icl_causal import runs
-from icl_causal import sampling
 from icl_causal import training
 from icl_causal.graphs import Graph
-from icl_causal.sampling import Prompt
 
 TRACED = {
   "seed": jnp.uint32,
@@ -89,15 +88,12 @@ def member(config: build.Config, graph: Graph) -> Member:
   )
 
 
-def program(
-  config: build.Config,
-  split: Callable[[Prompt], Prompt] = lambda batch: batch,
-) -> Program:
+def program(config: build.Config, mesh: Mesh | None = None) -> Program:
   """The program of a config and of all that differ in `TRACED` or the graph.
 
   Args:
     config: checked.
-    split: lays a batch out over devices.
+    mesh: of devices that share the prompts of every batch.
   """
 
   def start(own: Member):
@@ -106,21 +102,23 @@ def program(
 
   def take_steps(own: Member, state):
     mine, model, optimizer = parts(own)
+    share = mine.train.batch_size // (mesh.size if mesh else 1)
     return training.train(
       state,
       build.key(mine.seed, "data"),
       mine.train.eval_every,
       model,
       optimizer,
-      lambda key: draw(mine, own, key, mine.train.batch_size),
+      build.sampler(mine, own.graph, mine.train.batch_size, mesh),
       mine.train.epsilon,
+      build.chunk_size(share, model),
+      mesh,
     )
 
   def draw_test(own: Member):
     mine = parts(own)[0]
-    batch = draw(
-      mine, own, build.key(mine.eval.seed, "test"), mine.eval.test_size
-    )
+    draw = build.sampler(mine, own.graph, mine.eval.test_size, mesh)
+    batch = draw(build.key(mine.eval.seed, "test"))
     return Test(
       batch.x_T,
       batch.y_S,
@@ -143,12 +141,6 @@ def program(
   def parts(own: Member):
     mine = _filled(config, own.values)
     return mine, build.model(mine, own.graph), build.optimizer(mine)
-
-  def draw(mine, own: Member, key, batch_size: int):
-    prior = build.prior(mine)
-    return split(
-      sampling.sample_batch(key, own.graph, prior, mine.prior.S, batch_size)
-    )
 
   return Program(start, take_steps, draw_test, evaluate)
 

@@ -6,17 +6,14 @@ no part in it.
 """
 
 from collections.abc import Callable
+import functools
 import time
 import types
 from typing import Any, NamedTuple
 
 import jax
 from jax import numpy as jnp
-from jax.sharding import AxisType
 from jax.sharding import Mesh
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec
-import numpy as np
 import optax
 
 from experiments import build
@@ -70,12 +67,14 @@ class Implementation(NamedTuple):
   Attributes:
     draw: a batch of prompts from a key.
     model: with a method `apply`, as `training.train` takes it.
-    layout: where prompts and parameters lie: shardings of both, or None.
+    mesh: of devices that share a batch, or None.
+    chunk_size: prompts that are worked on at a time, or None for all.
   """
 
   draw: Callable[[jax.Array], Prompt]
   model: Any
-  layout: tuple[NamedSharding, NamedSharding] | None
+  mesh: Mesh | None
+  chunk_size: int | None
 
 
 def from_textbook(case: Case) -> Implementation:
@@ -93,25 +92,22 @@ def from_textbook(case: Case) -> Implementation:
     f_S, maps = textbook.disentangled(variables["params"], x_T, case.S)
     return f_S, {"attention_1": maps[0]}
 
-  return Implementation(draw, types.SimpleNamespace(apply=apply), None)
+  return Implementation(draw, types.SimpleNamespace(apply=apply), None, None)
 
 
 def from_library(case: Case) -> Implementation:
   """The library's, over as many devices as `experiments.train` would take."""
   graph, prior = graphs.chain(case.T), priors.dirichlet(ALPHA)
   num = build.num_cores(case.batch_size, case.batch_size, jax.device_count())
-  mesh = Mesh(
-    np.array(jax.devices()[:num]), ("batch",), axis_types=(AxisType.Auto,)
-  )
-  prompts, whole = (
-    NamedSharding(mesh, PartitionSpec(*axes)) for axes in (["batch"], [])
-  )
+  mesh = build.mesh(num)
 
   def draw(key):
     batch = sampling.sample_batch(key, graph, prior, case.S, case.batch_size)
-    return jax.lax.with_sharding_constraint(batch, prompts)
+    return jax.lax.with_sharding_constraint(batch, build.by_prompt(mesh))
 
-  return Implementation(draw, _model(case), (prompts, whole))
+  model = _model(case)
+  chunk_size = build.chunk_size(case.batch_size // num, model)
+  return Implementation(draw, model, mesh, chunk_size)
 
 
 def loop(kind: str, case: Case, made: Implementation) -> Loop:
@@ -123,17 +119,19 @@ def loop(kind: str, case: Case, made: Implementation) -> Loop:
     state.params,
   )
   state = state._replace(params=params)
-  data = jax.jit(lambda key: made.draw(key)[:2])(jax.random.key(3))
+  data = jax.jit(made.draw)(jax.random.key(3))._replace(kernel=None)
   key = jax.random.key(4)
-  if made.layout:
-    prompts, whole = made.layout
-    data = jax.device_put(data, prompts)
-    state, params, key = jax.device_put((state, params, key), whole)
-
-  def mean_loss(params, data):
-    x_BxT, y_BxS = data
-    f_BxS, _ = jax.vmap(made.model.apply, (None, 0))({"params": params}, x_BxT)
-    return jax.vmap(metrics.loss)(f_BxS, y_BxS).mean()
+  if made.mesh:
+    data = jax.device_put(data, build.by_prompt(made.mesh))
+    state, params, key = jax.device_put(
+      (state, params, key), build.whole(made.mesh)
+    )
+  loss_and_gradient = functools.partial(
+    training.loss_and_gradient,
+    model=made.model,
+    chunk_size=made.chunk_size,
+    mesh=made.mesh,
+  )
 
   def sample(carry, _):
     key, total = carry
@@ -143,15 +141,27 @@ def loop(kind: str, case: Case, made: Implementation) -> Loop:
 
   def forward(carry, data):
     params, total = carry
-    total += mean_loss(params, data)
+    f_BxS, _ = jax.vmap(made.model.apply, (None, 0))(
+      {"params": params}, data.x_T
+    )
+    total += jax.vmap(metrics.loss)(f_BxS, data.y_S).mean()
     return jax.tree.map(lambda leaf: leaf * 0.999, params), total
 
   def gradient(params, data):
-    slopes = jax.grad(mean_loss)(params, data)
+    _, slopes = loss_and_gradient(params, data)
     return jax.tree.map(lambda leaf, g: leaf - 1e-3 * g, params, slopes)
 
   def train(state, _):
-    return training.train(state, key, 1, made.model, optimizer, made.draw)[0]
+    return training.train(
+      state,
+      key,
+      1,
+      made.model,
+      optimizer,
+      made.draw,
+      chunk_size=made.chunk_size,
+      mesh=made.mesh,
+    )[0]
 
   return {
     "sampling": Loop(sample, (key, jnp.zeros(())), None),

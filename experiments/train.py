@@ -65,13 +65,14 @@ def train(
   """
   started = time.monotonic()
   writes = processes.is_first()
-  run = program.program(config, build.split)
-  own = build.replicate(program.member(config, graph))
-  whole = build.replicated()
+  mesh = build.mesh()
+  run = program.program(config, mesh)
+  whole = build.whole(mesh)
+  own = jax.device_put(program.member(config, graph), whole)
   # Here and below one program ends before the next begins: two at once, whose
   # devices wait for each other, can come to a standstill on a CPU.
   test = jax.block_until_ready(
-    jax.jit(run.draw_test, out_shardings=build.by_prompt())(own)
+    jax.jit(run.draw_test, out_shardings=build.by_prompt(mesh))(own)
   )
   predictors = jax.block_until_ready(
     jax.jit(lambda tree: tree, out_shardings=whole)(test.predictors)
@@ -103,6 +104,7 @@ def train(
 
   start = jax.jit(run.start, out_shardings=whole)(own)
   state, seconds = resume(workdir, jax.device_get(start))
+  state = jax.device_put(state, whole)
   started -= seconds
   step = int(state.step)
   with tqdm.tqdm(
@@ -149,7 +151,7 @@ def resume(workdir: pathlib.Path, start: training.TrainState):
     rows = runs.cut_metrics(workdir, int(state.step))
     seconds = rows[-1]["wall_seconds"] if rows else 0.0
   state, seconds = processes.from_first((state, seconds))
-  return build.replicate(state), float(seconds)
+  return state, float(seconds)
 
 
 def measures(loss_N, edges: recovery.Recovery, predictors: dict) -> dict:

@@ -7,6 +7,8 @@ import chex
 from flax import linen as nn
 import jax
 from jax import numpy as jnp
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec
 import optax
 
 from icl_causal import metrics
@@ -55,6 +57,8 @@ def train(
   optimizer: optax.GradientTransformation,
   draw: Callable[[jax.Array], Prompt],
   epsilon: float = 0.0,
+  chunk_size: int | None = None,
+  mesh: Mesh | None = None,
 ) -> tuple[TrainState, jax.Array]:
   """Takes steps of joint training, all parameters at once, fresh data in each.
 
@@ -69,6 +73,8 @@ def train(
     optimizer: of the mean loss of a batch.
     draw: a batch of prompts from a key.
     epsilon: of the loss.
+    chunk_size: as for `loss_and_gradient`.
+    mesh: as for `loss_and_gradient`.
 
   Returns:
     The new state, and the loss of each step's batch before its update.
@@ -76,8 +82,8 @@ def train(
 
   def step(state, _):
     batch = draw(jax.random.fold_in(key, state.step))
-    loss, gradient = jax.value_and_grad(_mean_loss)(
-      state.params, batch, model, epsilon
+    loss, gradient = loss_and_gradient(
+      state.params, batch, model, epsilon, chunk_size, mesh
     )
     updates, opt_state = optimizer.update(
       gradient, state.opt_state, state.params
@@ -86,6 +92,58 @@ def train(
     return TrainState(params, opt_state, state.step + 1), loss
 
   return jax.lax.scan(step, state, length=num_steps)
+
+
+def loss_and_gradient(
+  params,
+  batch: Prompt,
+  model: nn.Module,
+  epsilon: float = 0.0,
+  chunk_size: int | None = None,
+  mesh: Mesh | None = None,
+):
+  """The mean loss of a batch, and its gradient.
+
+  Args:
+    params: where to take it.
+    batch: prompts along a leading axis.
+    model: maps tokens to (f_S, out).
+    epsilon: of the loss.
+    chunk_size: how many prompts are worked on at a time, by default all; it
+      divides the batch, or a device's share of it. Less takes less memory.
+    mesh: of one axis; each device works on a share of the batch, and all have
+      the result.
+  """
+
+  def of_share(params, batch):
+    one = jax.value_and_grad(_mean_loss)
+    if chunk_size is None:
+      return one(params, batch, model, epsilon)
+    chunks = jax.tree.map(
+      lambda a: a.reshape(-1, chunk_size, *a.shape[1:]), batch
+    )
+    num_chunks = len(chunks.x_T)
+    if num_chunks == 1:
+      return one(params, batch, model, epsilon)
+
+    def add(total, chunk):
+      terms = one(params, chunk, model, epsilon)
+      return jax.tree.map(lambda a, b: a + b / num_chunks, total, terms), None
+
+    zeros = jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)
+    return jax.lax.scan(add, zeros, chunks)[0]
+
+  batch = batch._replace(kernel=None)
+  if mesh is None:
+    return of_share(params, batch)
+  (axis,) = mesh.axis_names
+  return jax.shard_map(
+    lambda params, batch: jax.lax.pmean(of_share(params, batch), axis),
+    mesh=mesh,
+    in_specs=(PartitionSpec(), PartitionSpec(axis)),
+    out_specs=PartitionSpec(),
+    check_vma=False,  # or the gradient would be summed over devices here too
+  )(params, batch)
 
 
 def mean_gradient(

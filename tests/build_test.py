@@ -8,6 +8,7 @@ from configs import two_stage
 from experiments import build
 from experiments import theory
 from experiments.cli import Refused
+from icl_causal import models
 
 
 def _refuse(check, config, fields, message):
@@ -132,3 +133,19 @@ def test_theory_reads_what_its_config_holds(check):
 )
 def test_cores_share_the_prompts_evenly(batch_size, test_size, available, num):
   assert build.num_cores(batch_size, test_size, available) == num
+
+
+@pytest.mark.parametrize(
+  ("share", "model", "chunk"),
+  [
+    (512, models.Disentangled(10, 20, (1, 1)), 512),
+    (512, models.Disentangled(10, 20, (2, 1)), 256),
+    (64, models.Disentangled(10, 64, (1, 1)), 64),
+    (60, models.Disentangled(10, 128, (1, 1)), 15),
+    (64, models.Disentangled(10, 512, (1, 1)), 1),
+    (7, models.Standard(3, 512, (1, 1), 8), 1),
+    (512, models.Reduced(3, 512), 512),
+  ],
+)
+def test_chunks_whose_attention_maps_stay_in_a_cache(share, model, chunk):
+  assert build.chunk_size(share, model) == chunk

@@ -62,18 +62,20 @@ def test_gradient_of_two_processes_is_that_of_one(tmp_path):
       config = single_parent.get_config("manual")
       config.model.noise = 0.3
       graph = build.graph(config)
-      run = program.program(config, build.split)
-      own = build.replicate(program.member(config, graph))
-      state = jax.jit(run.start, out_shardings=build.replicated())(own)
-      draw = build.sampler(config, graph, 512)
+      mesh = build.mesh()
+      whole = build.whole(mesh)
+      run = program.program(config, mesh)
+      own = jax.device_put(program.member(config, graph), whole)
+      state = jax.jit(run.start, out_shardings=whole)(own)
+      draw = build.sampler(config, graph, 512, mesh)
       batch = jax.jit(draw)(jax.random.key(3))
       assert len(batch.x_T.sharding.device_set) == jax.process_count()
       mine = batch.x_T.addressable_data(0)
       assert mine.shape[0] == 512 // jax.process_count()
       model = build.model(config, graph)
-      gradient = jax.jit(
-        jax.grad(lambda p, batch: training._mean_loss(p, batch, model, 0.0)),
-        out_shardings=build.replicated(),
+      _, gradient = jax.jit(
+        lambda p, batch: training.loss_and_gradient(p, batch, model, mesh=mesh),
+        out_shardings=whole,
       )(state.params, batch)
       if processes.is_first():
         np.savez(f"OUT/{jax.process_count()}.npz", **gradient)

@@ -62,6 +62,28 @@ def test_one_step_is_the_textbook_one():
   assert after.step == 1
 
 
+@pytest.mark.parametrize("chunk_size", [1, 16, 64])
+def test_chunks_add_up_to_the_batch(chunk_size):
+  state = training.init(jax.random.key(0), MODEL, ADAM)
+  params = jax.tree.map(
+    lambda leaf: leaf + 0.3 * jax.random.normal(jax.random.key(1), leaf.shape),
+    state.params,
+  )
+  batch = jax.jit(_draw)(jax.random.key(2))
+  whole, chunked = (
+    jax.jit(
+      lambda params, size=size: training.loss_and_gradient(
+        params, batch, MODEL, 0.1, size
+      )
+    )(params)
+    for size in (None, chunk_size)
+  )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), whole, chunked
+  )
+  assert all(jnp.abs(leaf).max() > 1e-3 for leaf in jax.tree.leaves(chunked))
+
+
 def test_mean_gradient_is_that_of_all_batches_at_once():
   params = training.init(jax.random.key(0), MODEL, ADAM).params
   key, num = jax.random.key(1), 4
