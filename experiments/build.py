@@ -280,8 +280,9 @@ def chunk_size(share: int, model) -> int:
   """How many of a device's prompts it takes the gradient of at a time.
 
   All on an accelerator. On a processor as many as the share divides into whose
-  attention maps of layer 1 are 1 MiB in all, and stay in its caches. The maps
-  of the reduced model are the same for all prompts.
+  attention maps of layer 1 are 1 MiB in all, and stay in its caches; but one
+  where a map is over 64 KiB, since XLA is slow to sum such maps over prompts.
+  The maps of the reduced model are the same for all prompts.
 
   Args:
     share: prompts of a batch that a device has.
@@ -290,11 +291,8 @@ def chunk_size(share: int, model) -> int:
   if jax.default_backend() != "cpu" or isinstance(model, models.Reduced):
     return share
   entries = model.heads[0] * model.T**2
-  return max(
-    num
-    for num in range(1, share + 1)
-    if share % num == 0 and (num == 1 or num * entries <= 2**18)
-  )
+  most = 2**18 // entries if entries <= 2**14 else 1
+  return max(n for n in range(1, share + 1) if share % n == 0 and n <= most)
 
 
 def prior(config: Config) -> priors.Prior:

@@ -102,7 +102,8 @@ def _count_equation(equation) -> np.ndarray:
   inner = [_count(jaxpr) for jaxpr in core.jaxprs_in_params(parameters)]
   if inner:
     total = sum(inner) if name in ("while", "pjit", "jit") else inner[0]
-    return total * parameters.get("length", 1)
+    times = parameters["mesh"].size if name == "shard_map" else 1
+    return total * times * parameters.get("length", 1)
   size = sum(math.prod(v.aval.shape) for v in equation.outvars)
   moved = sum(map(_bytes, [*equation.invars, *equation.outvars]))
   if name in _FREE:

@@ -11,11 +11,13 @@ import pytest
 from configs import many_graphs
 from configs import single_parent
 from experiments import benchmark
+from experiments import build
 from experiments import machine
 from experiments import rivals
 from icl_causal import models
 from icl_causal import training
 
+SPLIT = jax.sharding.PartitionSpec("batch")
 KEY = jax.random.key(0)
 CASE = rivals.Case(3, 6, 64, (2, 1))
 
@@ -38,6 +40,15 @@ CASE = rivals.Case(3, 6, 64, (2, 1))
 def test_operations_are_counted(function, operations):
   a = jnp.ones((8, 8))
   assert machine.work(function, a).operations == operations
+
+
+def test_operations_are_those_of_all_devices():
+  mesh = build.mesh()
+  twice = jax.shard_map(
+    lambda a: 2 * a, mesh=mesh, in_specs=SPLIT, out_specs=SPLIT
+  )
+  a = jnp.ones((8 * mesh.size, 8))
+  assert machine.work(twice, a).operations == 64 * mesh.size
 
 
 def test_bytes_are_those_of_products_sums_and_moves():
