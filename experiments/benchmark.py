@@ -7,11 +7,14 @@ Parts: `step`, the work of a training step at S = 10, T = 20, batch 1024;
 `sweep`, 64 runs side by side and one after another; `edges`, the time to every
 edge of a chain from a cold start; `start`, imports and --help. By default all,
 half an hour on two cores. Rivals take turns in one process, numbers are
-medians. Leaves metrics.jsonl, a row for each comparison, result.json, and with
-`sizes` a figure.
+medians. Leaves metrics.jsonl, a row for each comparison, result.json and
+table.txt, and with `sizes` a figure. --before=FILE, the result.json of another
+time, shows what has become faster since.
 """
 
-from collections.abc import Iterator, Sequence
+import itertools
+import json
+import pathlib
 import time
 from typing import Any
 
@@ -27,6 +30,7 @@ from experiments import cold
 from experiments import machine
 from experiments import program
 from experiments import rivals
+from experiments import timings
 from experiments.rivals import Case
 from icl_causal import runs
 from icl_causal import sweeps
@@ -41,8 +45,6 @@ CASES = {
   ],
 }
 PARTS = (*CASES, "sweep", "edges", "start")
-_HEADER = ("", "S", "T", "batch", "heads", "textbook", "ours", "times faster")
-_HEADER += ("limit", "of it", "MiB")
 
 
 def main():
@@ -52,25 +54,23 @@ def main():
   for part in parts:
     if part not in PARTS:
       raise cli.Refused(f"--parts: {part!r} must be one of {', '.join(PARTS)}")
+  before = _read(flags.FLAGS.before)
   workdir = cli.workdir(time.strftime("benchmark-%Y%m%d-%H%M%S"))
   record = {"parts": parts, "repeats": repeats}
   if runs.prepare(workdir, record, flags.FLAGS.overwrite):
     raise cli.Refused(f"{workdir} is finished: name another --workdir")
   can = machine.limits()
-  print(
-    f"{len(jax.devices())} x {jax.devices()[0].device_kind}: "
-    f"{can.operations / 1e9:.0f} GFLOP/s, {can.bytes / 1e9:.0f} GB/s\n"
-    "milliseconds a step, median ratios, the least that this machine allows, "
-    "memory of ours"
-  )
-  result: dict = {"limits": can._asdict()}
+  device = f"{len(jax.devices())} x {jax.devices()[0].device_kind}"
+  result: dict = {"device": device, "limits": can._asdict()}
   for part in parts:
     if part in CASES:
-      rows = list(_show(_rows(CASES[part], can, repeats), workdir))
-      result[part] = rows
-      if part == "sizes":
-        result["growth"] = growth(rows)
-        _draw(workdir, rows)
+      print(timings.HEADER, flush=True)
+      result[part] = []
+      for case, kind in itertools.product(CASES[part], rivals.KINDS):
+        row = compare(kind, case, can, repeats)
+        print(timings.line(row), flush=True)
+        runs.append_metrics(workdir, row)
+        result[part].append(row)
     else:
       result[part] = {
         "sweep": lambda: side_by_side(
@@ -79,25 +79,30 @@ def main():
         "edges": lambda: to_all_edges(repeats),
         "start": lambda: cold.start(repeats),
       }[part]()
-  print()
-  for name in {*result} & {"growth", "sweep", "edges", "start"}:
-    for what, value in result[name].items():
-      print(f"{name}: {what}: {value:.3g}")
+    if part == "sizes":
+      result["growth"] = timings.growth(result[part])
+      runs.save_figure(workdir, "sizes", timings.figure(result[part]))
+  runs.write_text(workdir / "table.txt", timings.table(result))
   runs.write_result(workdir, result)
-  print(f"\n{workdir}/result.json has every number")
+  print(f"\n{timings.table(result)}\n{workdir}/result.json has every number")
+  if before is not None:
+    print(f"\n{timings.changes(before, result)}")
 
 
 def compare(kind: str, case: Case, can: machine.Limits, repeats: int) -> dict:
   """A row of the table: one kind of work at one size."""
+  library = rivals.from_library(case)
   loops = [
-    rivals.loop(kind, case, made(case))
-    for made in (rivals.from_textbook, rivals.from_library)
+    rivals.loop(kind, case, made)
+    for made in (rivals.from_textbook(case), library)
   ]
   compiled = [rivals.compiled(loop) for loop in loops]
   timers = [rivals.timer(*pair) for pair in zip(loops, compiled, strict=True)]
   ms = 1e3 * np.array([[timer() for timer in timers] for _ in range(repeats)])
-  ours = loops[1]
-  needs = machine.work(ours.step, ours.carry, ours.data)
+  # The work itself, however it is parted.
+  library = library._replace(mesh=None, chunk_size=None)
+  whole = rivals.loop(kind, case, library, loops[1].data)
+  needs = machine.work(whole.step, whole.carry, whole.data)
   limit_ms = 1e3 * machine.least_seconds(needs, can)
   textbook_ms, ours_ms = np.median(ms, axis=0)
   memory: Any = compiled[1].memory_analysis()
@@ -111,20 +116,6 @@ def compare(kind: str, case: Case, can: machine.Limits, repeats: int) -> dict:
     "times_limit": float(ours_ms) / limit_ms,
     "MiB": memory.temp_size_in_bytes / 2**20,
   }
-
-
-def growth(rows: Sequence[dict]) -> dict[str, float]:
-  """The power of T that the time of a training step grows with, for each S.
-
-  By least squares on logarithms, from T = 64 on.
-  """
-  powers = {}
-  for S in sorted({row["S"] for row in rows}):
-    T, ms = _steps(rows, S, least=64)
-    powers[f"power of T at S = {S}"] = float(
-      np.polyfit(np.log(T), np.log(ms["ours_ms"]), 1)[0]
-    )
-  return powers
 
 
 def to_all_edges(repeats: int) -> dict[str, float]:
@@ -195,52 +186,19 @@ def side_by_side(
   return {name: float(value) for name, value in result.items()}
 
 
-def _rows(cases, can: machine.Limits, repeats: int) -> Iterator[dict]:
-  for case in cases:
-    for kind in rivals.KINDS:
-      yield compare(kind, case, can, repeats)
-
-
-def _show(rows: Iterator[dict], workdir) -> Iterator[dict]:
-  """Prints and keeps each row as soon as it is there."""
-  line = "{:<14}{:>4}{:>5}{:>7}{:>9}{:>11}{:>10}{:>14}{:>9}{:>8}{:>9}"
-  print("\n" + line.format(*_HEADER), flush=True)
-  for row in rows:
-    kind, S, T, batch, heads, *numbers = row.values()
-    shown = (f"{number:.3g}" for number in numbers)
-    print(line.format(kind, S, T, batch, str(heads), *shown), flush=True)
-    runs.append_metrics(workdir, row)
-    yield row
-
-
-def _steps(rows: Sequence[dict], S: int, least: int = 0):
-  """T, and by name what was measured of the training step."""
-  chosen = [
-    row
-    for row in rows
-    if row["kind"] == "training step" and row["S"] == S and row["T"] >= least
-  ]
-  names = ("textbook_ms", "ours_ms", "limit_ms")
-  return [row["T"] for row in chosen], {
-    name: [row[name] for row in chosen] for name in names
-  }
-
-
-def _draw(workdir, rows: Sequence[dict]):
-  from icl_causal import plotting  # matplotlib, which --help can spare
-
-  panels = {}
-  for S in sorted({row["S"] for row in rows}):
-    T, ms = _steps(rows, S)
-    labels = ("textbook", "ours", "limit")
-    panels[f"S = {S}"] = T, dict(zip(labels, ms.values(), strict=True))
-  figure = plotting.scaling(panels, "T", "milliseconds a training step")
-  runs.save_figure(workdir, "sizes", figure)
+def _read(path: str | None) -> dict | None:
+  if path is None:
+    return None
+  try:
+    return json.loads(pathlib.Path(path).read_text())
+  except (OSError, ValueError) as error:
+    raise cli.Refused(f"--before={path}: {error}") from error
 
 
 if __name__ == "__main__":
   flags.DEFINE_list("parts", list(PARTS), "What is timed.")
   flags.DEFINE_integer("repeats", 9, "Timings of each.", 1)
+  flags.DEFINE_string("before", None, "The result.json of another time.")
   flags.DEFINE_string("workdir", None, "Directory; by default one under runs/.")
   flags.DEFINE_bool("overwrite", False, "Delete what the directory holds.")
   cli.run(main)

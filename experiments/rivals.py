@@ -110,8 +110,15 @@ def from_library(case: Case) -> Implementation:
   return Implementation(draw, model, mesh, chunk_size)
 
 
-def loop(kind: str, case: Case, made: Implementation) -> Loop:
-  """One of `KINDS` of work by one of the implementations."""
+def loop(kind: str, case: Case, made: Implementation, data=None) -> Loop:
+  """One of `KINDS` of work by one of the implementations.
+
+  Args:
+    kind: of work.
+    case: its size.
+    made: the implementation.
+    data: prompts, where some are at hand.
+  """
   optimizer = optax.adamw(0.01)
   state = training.init(jax.random.key(1), _model(case), optimizer)
   params = jax.tree.map(
@@ -119,7 +126,8 @@ def loop(kind: str, case: Case, made: Implementation) -> Loop:
     state.params,
   )
   state = state._replace(params=params)
-  data = jax.jit(made.draw)(jax.random.key(3))._replace(kernel=None)
+  if data is None:
+    data = jax.jit(made.draw)(jax.random.key(3))._replace(kernel=None)
   key = jax.random.key(4)
   if made.mesh:
     data = jax.device_put(data, build.by_prompt(made.mesh))

@@ -1,5 +1,6 @@
 """That rivals do the same work, that it is counted right, and no more of it."""
 
+import json
 import math
 
 import jax
@@ -14,6 +15,7 @@ from experiments import benchmark
 from experiments import build
 from experiments import machine
 from experiments import rivals
+from experiments import timings
 from icl_causal import models
 from icl_causal import training
 
@@ -152,9 +154,47 @@ def test_growth_is_a_power_of_T():
     for S, power in ((3, 1.5), (10, 2.0))
     for T in (20, 64, 256, 512)
   ]
-  powers = benchmark.growth(rows)
+  powers = timings.growth(rows)
   assert powers["power of T at S = 3"] == pytest.approx(1.5)
   assert powers["power of T at S = 10"] == pytest.approx(2.0)
+
+
+def test_table_and_changes_of_what_was_kept():
+  """As read from a file, whose names are sorted."""
+  row = {
+    "kind": "gradient",
+    **CASE._asdict(),
+    **{
+      name: value
+      for value, name in enumerate(
+        ("textbook_ms", "ours_ms", "times_faster", "limit_ms"), start=10
+      )
+    },
+    "times_limit": 14.0,
+    "MiB": 15.0,
+  }
+  result = {
+    "device": "2 x cpu",
+    "limits": {"operations": 2e11, "bytes": 3e10},
+    "step": [row],
+    "sweep": {"side by side": 700.0},
+  }
+  kept = json.loads(json.dumps(result, sort_keys=True))
+  shown = timings.table(kept)
+  assert shown == timings.table(result)
+  assert "2 x cpu: 200 GFLOP/s, 30 GB/s" in shown
+  assert "side by side                        700" in shown
+  found = next(
+    line for line in shown.splitlines() if line.startswith("gradient")
+  )
+  values = ["gradient", "3", "6", "64", "2,1", *map(str, range(10, 16))]
+  assert found.split() == values
+  faster = {**kept, "step": [{**kept["step"][0], "times_faster": 18}]}
+  assert timings.changes(kept, faster).splitlines()[1].split() == [
+    *values[:5],
+    "1.50",
+    "times",
+  ]
 
 
 def test_side_by_side_and_one_after_another():

@@ -191,10 +191,15 @@ def test_benchmark_times_the_start(tmp_path):
   assert done.returncode == 0, done.stderr
   result = json.loads((workdir / "result.json").read_text())
   for what, seconds in result["start"].items():
-    assert f"start: {what}: " in done.stdout
+    assert f"{what:<36}{seconds:.3g}" in done.stdout
     assert 0 < seconds < 60
+  assert (workdir / "table.txt").read_text() in done.stdout
   assert "is finished: name another" in _run("benchmark", *command).stderr
-  assert "'end' must be one of" in _run("benchmark", "--parts=end").stderr
+  for flag, message in (
+    ("--parts=end", "error: --parts: 'end' must be one of"),
+    ("--before=none.json", "error: --before=none.json: "),
+  ):
+    assert _run("benchmark", flag).stderr.startswith(message)
 
 
 def test_compiled_programs_are_kept_for_the_next_time(tmp_path):
