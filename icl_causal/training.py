@@ -117,18 +117,16 @@ def loss_and_gradient(
 
   def of_share(params, batch):
     one = jax.value_and_grad(_mean_loss)
-    if chunk_size is None:
+    share = len(batch.x_T)
+    size = chunk_size or share
+    if size == share:
       return one(params, batch, model, epsilon)
-    chunks = jax.tree.map(
-      lambda a: a.reshape(-1, chunk_size, *a.shape[1:]), batch
-    )
-    num_chunks = len(chunks.x_T)
-    if num_chunks == 1:
-      return one(params, batch, model, epsilon)
+    chunks = jax.tree.map(lambda a: a.reshape(-1, size, *a.shape[1:]), batch)
 
     def add(total, chunk):
       terms = one(params, chunk, model, epsilon)
-      return jax.tree.map(lambda a, b: a + b / num_chunks, total, terms), None
+      weight = size / share
+      return jax.tree.map(lambda a, b: a + weight * b, total, terms), None
 
     zeros = jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)
     return jax.lax.scan(add, zeros, chunks)[0]
