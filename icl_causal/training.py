@@ -119,6 +119,8 @@ def loss_and_gradient(
     one = jax.value_and_grad(_mean_loss)
     share = len(batch.x_T)
     size = chunk_size or share
+    if share % size:
+      raise ValueError(f"{share} prompts do not divide into chunks of {size}")
     if size == share:
       return one(params, batch, model, epsilon)
     chunks = jax.tree.map(lambda a: a.reshape(-1, size, *a.shape[1:]), batch)

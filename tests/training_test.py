@@ -84,6 +84,13 @@ def test_chunks_add_up_to_the_batch(chunk_size):
   assert all(jnp.abs(leaf).max() > 1e-3 for leaf in jax.tree.leaves(chunked))
 
 
+def test_chunks_divide_the_batch():
+  params = training.init(jax.random.key(0), MODEL, ADAM).params
+  batch = jax.jit(_draw)(jax.random.key(2))
+  with pytest.raises(ValueError, match="64 prompts do not divide into chunks"):
+    training.loss_and_gradient(params, batch, MODEL, chunk_size=48)
+
+
 def test_mean_gradient_is_that_of_all_batches_at_once():
   params = training.init(jax.random.key(0), MODEL, ADAM).params
   key, num = jax.random.key(1), 4
