@@ -178,3 +178,17 @@ def test_labels_of_a_logarithmic_scatter_do_not_meet():
   assert len(edges) >= 3
   for (_, left), (right, _) in itertools.pairwise(edges):
     assert left < right
+
+
+def test_scaling_has_a_panel_and_a_curve_for_each_name():
+  x, curves = [20, 64, 512], {"textbook": [5, 50, 5000], "ours": [1, 3, 250]}
+  figure = plotting.scaling({"S = 3": (x, curves)}, "T", "ms")
+  (axes,) = figure.axes
+  FigureCanvasAgg(figure).draw()
+  assert axes.get_title() == "S = 3"
+  assert axes.get_xscale() == axes.get_yscale() == "log"
+  assert [t.get_text() for t in axes.get_xticklabels()] == ["20", "64", "512"]
+  for line, (name, y) in zip(axes.lines, curves.items(), strict=True):
+    assert line.get_label() == name
+    assert list(line.get_xdata()) == x
+    assert list(line.get_ydata()) == y
