@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import pkgutil
 import subprocess
 import sys
 import tempfile
@@ -11,6 +12,7 @@ import time
 import numpy as np
 
 from experiments import cli
+import icl_causal
 
 # The chain of configs/single_parent.py, looked at more often.
 TRAINING = {"train.eval_every": 32, "eval.test_size": 4096}
@@ -18,10 +20,10 @@ TRAINING = {"train.eval_every": 32, "eval.test_size": 4096}
 
 def start(repeats: int) -> dict[str, float]:
   """Median seconds of --help and of importing the library."""
-  modules = sorted(
-    f"icl_causal.{path.stem}"
-    for path in pathlib.Path("icl_causal").glob("*.py")
-  )
+  modules = [
+    f"icl_causal.{module.name}"
+    for module in pkgutil.iter_modules(icl_causal.__path__)
+  ]
   commands = {
     "import icl_causal": ["-c", "import icl_causal"],
     "import of all its modules": ["-c", f"import {', '.join(modules)}"],
@@ -32,8 +34,10 @@ def start(repeats: int) -> dict[str, float]:
   for _ in range(repeats):
     for name, command in commands.items():
       started = time.perf_counter()
-      subprocess.run([sys.executable, *command], stdout=subprocess.DEVNULL)
+      done = subprocess.run([sys.executable, *command], capture_output=True)
       seconds[name].append(time.perf_counter() - started)
+      if done.stderr:
+        raise cli.Refused(f"{name} failed: {done.stderr.decode()}")
   return {name: float(np.median(s)) for name, s in seconds.items()}
 
 
@@ -41,9 +45,9 @@ def to_all_edges(repeats: int) -> dict[str, float]:
   """Median seconds of `experiments.train` until a row of its metrics has every
   edge, and the step of that row.
 
-  `cold`: no compiled program is kept from before. `kept`: all are.
+  Cold, no compiled program is kept from before; warm, all are.
   """
-  seconds, steps = {"cold": [], "kept": []}, []
+  seconds, steps = {"seconds, cold": [], "seconds, warm": []}, []
   for _ in range(repeats):
     with tempfile.TemporaryDirectory() as folder:
       for name in seconds:
@@ -54,7 +58,7 @@ def to_all_edges(repeats: int) -> dict[str, float]:
         steps.append(step)
   return {
     **{name: float(np.median(s)) for name, s in seconds.items()},
-    "step": float(np.median(steps)),
+    "step with every edge": float(np.median(steps)),
   }
 
 
@@ -77,7 +81,7 @@ def _train_to_all_edges(workdir: pathlib.Path, compiled: pathlib.Path):
     while True:
       finished = process.poll() is not None
       written = metrics.read_text() if metrics.exists() else ""
-      for line in written.splitlines():
+      for line in written[: written.rfind("\n") + 1].splitlines():
         row = json.loads(line)
         if row["edges_recovered"] == row["edges"]:
           return time.perf_counter() - started, row["step"]

@@ -79,7 +79,7 @@ def loss_curve(
 def graph_and_attention(adjacency_TxT, attention_HxTxT) -> Figure:
   """The adjacency matrix beside the attention of each head of layer 1.
 
-  The edges of the graph are framed in the attention maps.
+  The edges of the graph are framed in the attention maps, up to T = 100.
   """
   adjacency_TxT = np.asarray(adjacency_TxT, float)
   T = len(adjacency_TxT)
@@ -422,12 +422,14 @@ def graph_drawing(
 
 
 def _number(axes: Axes, T: int):
-  ticks = np.arange(0, T, max(1, T // 10))
+  ticks = np.arange(0, T, max(1, T // (10 if T <= 100 else 6)))
   axes.set_xticks(ticks)
   axes.set_yticks(ticks)
 
 
 def _frame(axes: Axes, edges_TxT):
+  if len(edges_TxT) > 100:  # a frame would hide its entry
+    return
   for i, j in np.argwhere(edges_TxT):
     axes.add_patch(
       Rectangle(

@@ -192,3 +192,14 @@ def test_scaling_has_a_panel_and_a_curve_for_each_name():
     assert line.get_label() == name
     assert list(line.get_xdata()) == x
     assert list(line.get_ydata()) == y
+
+
+@pytest.mark.parametrize(("T", "frames"), [(20, 19), (200, 0)])
+def test_frames_do_not_hide_the_entries_of_long_maps(T, frames):
+  chain_TxT = np.eye(T, k=-1)
+  figure = plotting.graph_and_attention(chain_TxT, chain_TxT[None])
+  assert len(figure.axes[1].patches) == frames
+  FigureCanvasAgg(figure).draw()
+  boxes = [t.get_window_extent() for t in figure.axes[1].get_xticklabels()]
+  for one, other in itertools.pairwise(boxes):
+    assert one.x1 + 2 < other.x0
