@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint lock clean
+.PHONY: demo benchmark test lint lock clean
 
 demo: .venv/installed
 	$(BIN)/python -m experiments.train \
@@ -13,6 +13,15 @@ demo: .venv/installed
 docs/demo/result.json: runs/demo/result.json
 	mkdir -p docs/demo
 	cp runs/demo/result.json runs/demo/figures/attention.png docs/demo
+
+# Half an hour on two cores, with nothing beside it.
+benchmark: .venv/installed
+	$(BIN)/python -m experiments.benchmark --workdir=runs/benchmark
+
+docs/benchmark/result.json: runs/benchmark/result.json
+	mkdir -p docs/benchmark
+	cp runs/benchmark/result.json runs/benchmark/table.txt \
+	  runs/benchmark/figures/sizes.png docs/benchmark
 
 test: .venv/installed
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
