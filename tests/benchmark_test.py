@@ -2,6 +2,7 @@
 
 import json
 import math
+import pathlib
 
 import jax
 from jax import numpy as jnp
@@ -214,3 +215,11 @@ def test_time_to_all_edges():
   config.train.learning_rate = 0.0
   with pytest.raises(ValueError, match="do not find every edge"):
     rivals.seconds_to_all_edges(made, config)
+
+
+def test_the_table_in_docs_is_that_of_the_numbers_beside_it():
+  folder = pathlib.Path(__file__).parents[1] / "docs" / "benchmark"
+  result = json.loads((folder / "result.json").read_text())
+  assert (folder / "table.txt").read_text() == timings.table(result)
+  assert result["growth"] == pytest.approx(timings.growth(result["sizes"]))
+  assert set(benchmark.PARTS) <= set(result)
