@@ -82,8 +82,9 @@ def main():
     if part == "sizes":
       result["growth"] = timings.growth(result[part])
       runs.save_figure(workdir, "sizes", timings.figure(result[part]))
-  runs.write_text(workdir / "table.txt", timings.table(result))
   runs.write_result(workdir, result)
+  result = runs.read_result(workdir)
+  runs.write_text(workdir / "table.txt", timings.table(result))
   print(f"\n{timings.table(result)}\n{workdir}/result.json has every number")
   if before is not None:
     print(f"\n{timings.changes(before, result)}")

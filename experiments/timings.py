@@ -70,7 +70,7 @@ def growth(rows: Sequence[dict]) -> dict[str, float]:
   powers = {}
   for S in sorted({row["S"] for row in rows}):
     T, ms = _steps(rows, S, least=64)
-    powers[f"power of T at S = {S}"] = float(
+    powers[f"power of T at S = {S:>2}"] = float(
       np.polyfit(np.log(T), np.log(ms["ours_ms"]), 1)[0]
     )
   return powers

@@ -156,7 +156,7 @@ def test_growth_is_a_power_of_T():
     for T in (20, 64, 256, 512)
   ]
   powers = timings.growth(rows)
-  assert powers["power of T at S = 3"] == pytest.approx(1.5)
+  assert powers["power of T at S =  3"] == pytest.approx(1.5)
   assert powers["power of T at S = 10"] == pytest.approx(2.0)
 
 
