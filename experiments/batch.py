@@ -5,6 +5,7 @@ of all is saved together while they train.
 """
 
 from collections.abc import Callable, Sequence
+import itertools
 import math
 import os
 import pathlib
@@ -17,6 +18,9 @@ import numpy as np
 
 from experiments import build
 from experiments import program
+from experiments import stopping
+from experiments.train import failure
+from experiments.train import means
 from experiments.train import measures
 from experiments.train import reference_losses
 from icl_causal import recovery
@@ -52,34 +56,51 @@ def is_done(home: pathlib.Path) -> bool:
   return (home / "result.json").exists() or (home / "failed.json").exists()
 
 
-def train(batch: Sequence[Run], workdir: pathlib.Path, parallel: int):
+def train(
+  batch: Sequence[Run],
+  workdir: pathlib.Path,
+  parallel: int,
+  stop: Callable[[], bool] = stopping.never,
+):
   """Trains runs of one program from where they stand to their end.
 
   Args:
     batch: the runs.
     workdir: of the sweep.
     parallel: runs at once on one device.
+    stop: whether to stop here; asked whenever all is saved.
+
+  Raises:
+    Stopped: if `stop` says so.
+    RunError: if another process trains them, too.
   """
   homes = [folder(workdir, run) for run in batch]
   if all(map(is_done, homes)):
     return
   started = time.monotonic()
-  for run, home in zip(batch, homes, strict=True):
-    runs.prepare(home, run.config.to_dict(), overwrite=False)
   saved = workdir / "batches" / runs.digest({"runs": [r.name for r in batch]})
-  compiled = compile_batch(batch, parallel)
-  state = _resume(saved, compiled.start, len(batch))
-  step = int(state.step[0])
-  rows = [row for home in homes for row in runs.cut_metrics(home, step)]
-  started -= max((row["wall_seconds"] for row in rows), default=0)
-  if not rows:
-    _record(batch, homes, compiled, state, None, started)
-  while step < batch[0].config.train.steps:
-    state, losses = compiled.take_steps(compiled.own, state)
-    step = int(state.step[0])
-    _record(batch, homes, compiled, state, np.asarray(losses), started)
-    runs.save_state(saved, step, _on_host(state, len(batch)))
-  _finish(batch, homes, compiled, state, started)
+  with runs.held(saved):
+    for run, home in zip(batch, homes, strict=True):
+      runs.prepare(home, run.config.to_dict(), overwrite=False)
+    compiled = compile_batch(batch, parallel)
+    state = _resume(saved, compiled.start, len(batch))
+    step, last = int(state.step[0]), batch[0].config.train.steps
+    begun = step > 0  # or some may have rows of a time in another batch
+    kept = [runs.cut_metrics(home, step if begun else -1) for home in homes]
+    rows = itertools.chain(*kept)
+    started -= max((row["wall_seconds"] for row in rows), default=0)
+    if not begun:
+      _record(batch, homes, compiled, state, None, started)
+    while step < last:
+      if stop():
+        raise stopping.Stopped(
+          f"{len(batch)} runs stopped at step {step} of {last}"
+        )
+      state, steps = compiled.take_steps(compiled.own, state)
+      step = int(state.step[0])
+      _record(batch, homes, compiled, state, steps, started)
+      runs.save_state(saved, step, _on_host(state, len(batch)))
+    _finish(batch, homes, compiled, state, started)
 
 
 class Compiled(NamedTuple):
@@ -89,7 +110,7 @@ class Compiled(NamedTuple):
     own: the members.
     start: their states before the first step; given away to `take_steps`.
     test: their test sets.
-    take_steps: maps (own, state) to (state, losses).
+    take_steps: maps (own, state) to (state, Steps).
     evaluate: maps (own, state, test) to Evaluation.
   """
 
@@ -139,7 +160,6 @@ def _memory(mesh) -> float:
 
 def _resume(home: pathlib.Path, start: training.TrainState, num_runs: int):
   """The newest saved state of a batch, or its start."""
-  home.mkdir(parents=True, exist_ok=True)
   saved, messages = runs.load_state(home, _on_host(start, num_runs))
   for message in messages:
     print(f"warning: {message}", file=sys.stderr)
@@ -158,24 +178,26 @@ def _on_host(state, num_runs: int):
   return jax.tree.map(lambda leaf: np.asarray(leaf)[:num_runs], state)
 
 
-def _record(batch, homes, compiled: Compiled, state, losses, started):
+def _record(
+  batch, homes, compiled: Compiled, state, steps: training.Steps | None, started
+):
   """A row of metrics for every run, and a mark on those not finite."""
   step = int(state.step[0])
   rows = _measure(batch, compiled, state)
+  all_steps = jax.device_get(steps)
   for r, (row, home) in enumerate(zip(rows, homes, strict=True)):
     if is_done(home):
       continue
-    seen = [] if losses is None else losses[r]
-    if row is None or not np.isfinite(seen).all():
-      bad = np.flatnonzero(~np.isfinite(seen))
-      first = step - len(seen) + int(bad[0]) + 1 if bad.size else step
-      failed = {"step": first, "what": "the loss is not finite"}
-      runs.write_text(home / "failed.json", runs.canonical(failed))
-      continue
-    row["step"] = step
-    row["train_loss"] = None if losses is None else float(np.mean(seen))
-    row["wall_seconds"] = time.monotonic() - started
-    runs.append_metrics(home, row)
+    mine = jax.tree.map(lambda seen, r=r: seen[r], all_steps)
+    failed = mine and failure(mine, step - len(mine.loss_N))
+    if row is None and not failed:
+      failed = {"step": step, "what": "the test loss is not finite"}
+    if failed:
+      runs.write_failure(home, failed)
+    elif row is not None:
+      row |= {"step": step, **means(mine)}
+      row["wall_seconds"] = time.monotonic() - started
+      runs.append_metrics(home, row)
 
 
 def _finish(batch, homes, compiled: Compiled, state, started):

@@ -57,8 +57,17 @@ def main():
   before = _read(flags.FLAGS.before)
   workdir = cli.workdir(time.strftime("benchmark-%Y%m%d-%H%M%S"))
   record = {"parts": parts, "repeats": repeats}
-  if runs.prepare(workdir, record, flags.FLAGS.overwrite):
-    raise cli.Refused(f"{workdir} is finished: name another --workdir")
+  with runs.opened(workdir, record, flags.FLAGS.overwrite) as finished:
+    if finished:
+      raise cli.Refused(f"{workdir} is finished: name another --workdir")
+    result = measure(workdir, parts, repeats)
+  print(f"\n{timings.table(result)}\n{workdir}/result.json has every number")
+  if before is not None:
+    print(f"\n{timings.changes(before, result)}")
+
+
+def measure(workdir: pathlib.Path, parts: list[str], repeats: int) -> dict:
+  """Measures the parts, and writes each row as soon as it is there."""
   can = machine.limits()
   device = f"{len(jax.devices())} x {jax.devices()[0].device_kind}"
   result: dict = {"device": device, "limits": can._asdict()}
@@ -82,12 +91,10 @@ def main():
     if part == "sizes":
       result["growth"] = timings.growth(result[part])
       runs.save_figure(workdir, "sizes", timings.figure(result[part]))
-  runs.write_result(workdir, result)
-  result = runs.read_result(workdir)
+  result = json.loads(runs.canonical(result))  # as its readers have it
   runs.write_text(workdir / "table.txt", timings.table(result))
-  print(f"\n{timings.table(result)}\n{workdir}/result.json has every number")
-  if before is not None:
-    print(f"\n{timings.changes(before, result)}")
+  runs.write_result(workdir, result)
+  return result
 
 
 def compare(kind: str, case: Case, can: machine.Limits, repeats: int) -> dict:

@@ -70,7 +70,7 @@ _FIELDS = {
   "graph.root_probability": fields.SHARE,
   "graph.parents": fields.Field(tuple, lambda v: True, "a tuple"),
   "prior.S": fields.at_least(2),
-  "prior.alpha": fields.POSITIVE,
+  "prior.alpha": fields.ALPHA,
   "prior.gamma": fields.SHARE,
   "prior.root_law": fields.one_of(("stationary", "uniform", "dirichlet")),
   "model.heads": fields.many(fields.at_least(1)),

@@ -12,6 +12,7 @@ from absl import logging
 import jax
 from ml_collections import config_flags
 
+from experiments import stopping
 from icl_causal import runs
 
 flags.disclaim_key_flags()  # what is defined here belongs to the command
@@ -22,14 +23,16 @@ class Refused(Exception):
 
 
 class NonFinite(Exception):
-  """A loss that is not finite, with the step it was seen at."""
+  """A number that is not finite, with the step it was seen at."""
 
 
 def run(main: Callable[[], None]):
   """Parses the flags and runs `main`.
 
-  What is refused ends in one line on stderr and exit code 2, a loss that is not
-  finite in one line and exit code 3; anything else is a bug, with a traceback.
+  What is refused, and what the system can't read or write, ends in one line on
+  stderr and exit code 2, a number that is not finite in one line and exit code
+  3. A run that was asked to stop says how it goes on. Anything else is a bug,
+  with a traceback.
   """
 
   def guarded(argv: Sequence[str]):
@@ -44,6 +47,12 @@ def run(main: Callable[[], None]):
       _stop(error, 2)
     except NonFinite as error:
       _stop(error, 3)
+    except OSError as error:
+      _stop(f"{error.filename or 'the system'}: {error.strerror}", 2)
+    except KeyboardInterrupt:
+      _stop("interrupted", 130)
+    except stopping.Stopped as stopped:
+      print(f"{stopped}; resume with: {stopping.command_again()}")
 
   flags.DEFINE_bool(
     "compile_cache",
@@ -51,7 +60,7 @@ def run(main: Callable[[], None]):
     "Keep compiled programs for the next time, in JAX_COMPILATION_CACHE_DIR or "
     "else in the user's cache folder.",
   )
-  logging.set_verbosity(logging.WARNING)  # Orbax tells of every file
+  logging.set_verbosity(logging.FATAL)  # what Orbax tells of, we tell of
   app.run(guarded, flags_parser=_parse)
 
 

@@ -31,6 +31,13 @@ def at_least(low: int) -> Field:
   return Field(int, lambda v: v >= low, f"an integer of at least {low}")
 
 
+def between(low: float, high: float) -> Field:
+  """A number with bounds."""
+  return Field(
+    float, lambda v: low <= v <= high, f"a number from {low:g} to {high:g}"
+  )
+
+
 def many(entry: Field | Sequence[Field]) -> Field:
   """A tuple of one value or more, or of tuples with a value for each field."""
   if isinstance(entry, Field):
@@ -50,6 +57,7 @@ def many(entry: Field | Sequence[Field]) -> Field:
 
 SEED = Field(int, lambda v: 0 <= v < 2**32, "an integer from 0 to 2**32 - 1")
 POSITIVE = Field(float, lambda v: 0 < v < math.inf, "a positive number")
+ALPHA = between(1e-6, 1e6)  # beyond these float32 does not hold the draws
 NOT_NEGATIVE = Field(float, lambda v: 0 <= v < math.inf, "a number >= 0")
 FINITE = Field(float, math.isfinite, "a finite number")
 SHARE = Field(float, lambda v: 0 <= v <= 1, "a number from 0 to 1")

@@ -50,23 +50,24 @@ def main():
   num_graphs = flags.FLAGS.num_graphs
   record = {**config.to_dict(), "num_graphs": num_graphs}
   workdir = cli.workdir(f"forests-{runs.digest(record)}")
-  if runs.prepare(workdir, record, flags.FLAGS.overwrite):
+  with runs.opened(workdir, record, flags.FLAGS.overwrite) as finished:
+    if not finished:
+      started = time.monotonic()
+      result = count(train(config, num_graphs, flags.FLAGS.parallel))
+      result["wall_seconds"] = time.monotonic() - started
+      runs.save_figure(
+        workdir,
+        "attention_by_position",
+        plotting.attention_by_position(
+          result["parent_attention_by_position"],
+          result["parent_attention_deviation_by_position"],
+          result["roots_by_position"],
+          result["false_parents_by_position"],
+        ),
+      )
+      runs.write_result(workdir, result)
+  if finished:
     print(f"{workdir} is finished; --overwrite runs it again")
-  else:
-    started = time.monotonic()
-    result = count(train(config, num_graphs, flags.FLAGS.parallel))
-    result["wall_seconds"] = time.monotonic() - started
-    runs.save_figure(
-      workdir,
-      "attention_by_position",
-      plotting.attention_by_position(
-        result["parent_attention_by_position"],
-        result["parent_attention_deviation_by_position"],
-        result["roots_by_position"],
-        result["false_parents_by_position"],
-      ),
-    )
-    runs.write_result(workdir, result)
   print(table(runs.read_result(workdir)))
   print(f"\n{workdir}/result.json has every count by position")
 

@@ -4,6 +4,7 @@ A job that is preempted, or at the end of its time, is put back into the queue
 by submitit, and goes on from the last saved state.
 """
 
+from collections.abc import Callable
 import pathlib
 import subprocess
 import time
@@ -15,6 +16,7 @@ from experiments import batch
 from experiments import build
 from experiments import cli
 from experiments import plan
+from experiments import stopping
 from icl_causal import runs
 
 
@@ -55,10 +57,16 @@ class Job:
     return submitit.helpers.DelayedSubmission(self, *arguments)
 
 
-def on_slurm(workdir: pathlib.Path, runs_per_batch: int, parallel: int):
+def on_slurm(
+  workdir: pathlib.Path,
+  runs_per_batch: int,
+  parallel: int,
+  stop: Callable[[], bool] = stopping.never,
+):
   """Submits every batch that is not done, and waits for all.
 
   Raises:
+    Stopped: if `stop` says so; the jobs go on.
     RunError: naming the logs of the jobs that failed.
   """
   try:
@@ -95,6 +103,8 @@ def on_slurm(workdir: pathlib.Path, runs_per_batch: int, parallel: int):
     flush=True,
   )
   while _in_queue(array):
+    if stop():
+      raise stopping.Stopped(f"array {array} goes on, nobody waits for it")
     time.sleep(2)
   undone = [
     str(job.paths.stderr)

@@ -4,6 +4,9 @@ All of them compute, and the first one alone prints and writes, except for runs
 that a process has to itself. What the first one reads, it tells the others.
 """
 
+from collections.abc import Iterator, Mapping
+import contextlib
+import pathlib
 from typing import TypeVar
 
 from absl import flags
@@ -12,6 +15,7 @@ from jax.experimental import multihost_utils
 import numpy as np
 
 from experiments.cli import Refused
+from icl_causal import runs
 
 Tree = TypeVar("Tree")
 
@@ -52,9 +56,40 @@ def is_one_of_several() -> bool:
   return flags.FLAGS.coordinator is not None
 
 
+def any_of_them(mine: bool) -> bool:
+  """Whether it is so in one of the processes; all of them have to ask."""
+  if jax.process_count() == 1:
+    return mine
+  return bool(multihost_utils.process_allgather(np.array(mine)).any())
+
+
 def is_first() -> bool:
   """Whether this is the process that prints and writes."""
   return jax.process_index() == 0
+
+
+@contextlib.contextmanager
+def opened(
+  workdir: pathlib.Path, config: Mapping, overwrite: bool
+) -> Iterator[bool]:
+  """`runs.opened` by the first process, whose answer all of them have.
+
+  Raises:
+    RunError: in all of them, if the first one is refused.
+  """
+  with contextlib.ExitStack() as stack:
+    answer, refused = 0, None
+    if is_first():
+      try:
+        answer = int(
+          stack.enter_context(runs.opened(workdir, config, overwrite))
+        )
+      except runs.RunError as error:
+        answer, refused = 2, error
+    answer = int(from_first(answer))
+    if answer == 2:
+      raise refused or runs.RunError(f"{workdir} was refused")
+    yield bool(answer)
 
 
 def from_first(tree: Tree) -> Tree:

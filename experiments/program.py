@@ -62,14 +62,14 @@ class Program(NamedTuple):
 
   Attributes:
     start: the state before the first step.
-    take_steps: (state, losses) after `train.eval_every` more steps.
+    take_steps: (state, Steps) after `train.eval_every` more steps.
     draw_test: the test set.
     evaluate: the model of a state on the test set.
   """
 
   start: Callable[[Member], training.TrainState]
   take_steps: Callable[
-    [Member, training.TrainState], tuple[training.TrainState, jax.Array]
+    [Member, training.TrainState], tuple[training.TrainState, training.Steps]
   ]
   draw_test: Callable[[Member], Test]
   evaluate: Callable[[Member, training.TrainState, Test], training.Evaluation]

@@ -22,8 +22,7 @@ def rows(workdir: pathlib.Path, planned: Sequence[Run]) -> list[dict]:
     row = {"run": run.name, "status": "unfinished", **run.point}
     if (folder / "result.json").exists():
       row |= {"status": "finished", **runs.read_result(folder)}
-    elif (folder / "failed.json").exists():
-      failed = json.loads((folder / "failed.json").read_text())
+    elif failed := runs.read_failure(folder):
       row["status"] = f"{failed['what']} at step {failed['step']}"
     table.append(row)
   return table

@@ -7,6 +7,7 @@ run directory of its own under --workdir, and all of them a table and figures.
 Finished runs are not trained again, batches that were cut off go on.
 """
 
+from collections.abc import Callable
 import pathlib
 
 from absl import flags
@@ -19,6 +20,7 @@ from experiments import launch
 from experiments import plan
 from experiments import processes
 from experiments import show
+from experiments import stopping
 from experiments import summary
 from experiments.batch import Run
 from icl_causal import runs
@@ -32,27 +34,30 @@ def main():
   planned = plan.every_run(config)
   record = config.to_dict()
   workdir = cli.workdir(f"sweep-{runs.digest(record)}")
-  finished = False
-  if processes.is_first():
-    finished = runs.prepare(workdir, record, flags.FLAGS.overwrite)
-  if not processes.from_first(finished):
-    if flags.FLAGS.launcher == "slurm":
-      launch.on_slurm(workdir, flags.FLAGS.runs_per_batch, flags.FLAGS.parallel)
-    # Each process has batches to itself, and devices to train them on.
-    index, num = jax.process_index(), jax.process_count()
-    for together in plan.batches(planned, flags.FLAGS.runs_per_batch, num)[
-      index::num
-    ]:
-      batch.train(together, workdir, flags.FLAGS.parallel)
-    processes.from_first(0)  # waits for all
+  stop = stopping.when_asked()
+  with processes.opened(workdir, record, flags.FLAGS.overwrite) as finished:
+    if not finished:
+      train(workdir, planned, stop)
+      if processes.is_first():
+        finish(workdir, config, planned)
   if processes.is_first():
     if finished:
       print(f"{workdir} is finished; --overwrite runs it again")
-    else:
-      finish(workdir, config, planned)
     table = summary.rows(workdir, planned)
     print(show.columns(*summary.columns(planned, table)))
     print(f"\n{workdir}/table.csv has every run and every measure")
+
+
+def train(workdir: pathlib.Path, planned: list[Run], stop: Callable[[], bool]):
+  """Trains all runs, here or in jobs of their own."""
+  per_batch, parallel = flags.FLAGS.runs_per_batch, flags.FLAGS.parallel
+  if flags.FLAGS.launcher == "slurm":
+    launch.on_slurm(workdir, per_batch, parallel, stop)
+  # Each process has batches to itself, and devices to train them on.
+  index, num = jax.process_index(), jax.process_count()
+  for together in plan.batches(planned, per_batch, num)[index::num]:
+    batch.train(together, workdir, parallel, stop)
+  processes.from_first(0)  # waits for all
 
 
 def finish(workdir: pathlib.Path, config: build.Config, planned: list[Run]):

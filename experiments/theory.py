@@ -29,13 +29,13 @@ _CHECKS = {
 
 
 _SIZES = fields.many(fields.at_least(2))
-_PRIORS = fields.many((fields.POSITIVE, fields.SHARE))
+_PRIORS = fields.many((fields.ALPHA, fields.SHARE))
 _FIELDS = {
   "information": {
     "num_forests": fields.at_least(1),
     "T": fields.at_least(2),
     "S": _SIZES,
-    "alpha": fields.POSITIVE,
+    "alpha": fields.ALPHA,
     "root_probability": fields.SHARE,
     "num_kernels": fields.at_least(1),
     "tolerance": fields.NOT_NEGATIVE,
@@ -51,7 +51,7 @@ _FIELDS = {
   "gradient": {
     "T": _SIZES,
     "cases": fields.many(
-      (fields.at_least(2), fields.POSITIVE, fields.NOT_NEGATIVE)
+      (fields.at_least(2), fields.ALPHA, fields.NOT_NEGATIVE)
     ),
     "matching": fields.POSITIVE,
     "root_probability": fields.SHARE,
@@ -69,7 +69,7 @@ _FIELDS = {
   "pooled": {
     "T": fields.at_least(3),
     "S": fields.at_least(2),
-    "alpha": fields.POSITIVE,
+    "alpha": fields.ALPHA,
     "epsilon": fields.NOT_NEGATIVE,
     "root_probability": fields.SHARE,
     "num_graphs": fields.at_least(1),
@@ -81,7 +81,7 @@ _FIELDS = {
   "theorems": {
     "T": _SIZES,
     "S": fields.at_least(2),
-    "alpha": fields.POSITIVE,
+    "alpha": fields.ALPHA,
     "gamma": fields.SHARE,
     "matching": fields.POSITIVE,
     "steps": fields.at_least(1),
@@ -101,21 +101,22 @@ def main():
   check(config)
   record = config.to_dict()
   workdir = cli.workdir(f"theory-{config.check}-{runs.digest(record)}")
-  if runs.prepare(workdir, record, flags.FLAGS.overwrite):
+  with runs.opened(workdir, record, flags.FLAGS.overwrite) as finished:
+    if not finished:
+      started = time.monotonic()
+      found = _CHECKS[config.check](config)
+      if found.figure is not None:
+        runs.save_figure(workdir, config.check, found.figure)
+      runs.write_result(
+        workdir,
+        {
+          "header": found.header,
+          "rows": found.rows,
+          "wall_seconds": time.monotonic() - started,
+        },
+      )
+  if finished:
     print(f"{workdir} is finished; --overwrite runs it again")
-  else:
-    started = time.monotonic()
-    found = _CHECKS[config.check](config)
-    if found.figure is not None:
-      runs.save_figure(workdir, config.check, found.figure)
-    runs.write_result(
-      workdir,
-      {
-        "header": found.header,
-        "rows": found.rows,
-        "wall_seconds": time.monotonic() - started,
-      },
-    )
   result = runs.read_result(workdir)
   print(show.columns(result["header"], result["rows"]))
   print(f"\n{result['wall_seconds']:.0f} s; {workdir}/result.json")

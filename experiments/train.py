@@ -5,6 +5,7 @@
 A finished run is shown again, an unfinished one goes on where it stopped.
 """
 
+from collections.abc import Callable
 import pathlib
 import sys
 import time
@@ -16,9 +17,11 @@ import tqdm
 
 from experiments import build
 from experiments import cli
+from experiments import copies
 from experiments import processes
 from experiments import program
 from experiments import show
+from experiments import stopping
 from icl_causal import metrics
 from icl_causal import recovery
 from icl_causal import runs
@@ -40,11 +43,22 @@ def main():
   build.check_devices(config)
   workdir = cli.workdir(f"{config.graph.name}-{runs.digest(config.to_dict())}")
   graph = build.graph(config)
-  finished = False
-  if processes.is_first():
-    finished = runs.prepare(workdir, config.to_dict(), flags.FLAGS.overwrite)
-  if not processes.from_first(finished):
-    train(config, graph, workdir, flags.FLAGS.keep)
+  stop = stopping.when_asked()
+  with processes.opened(
+    workdir, config.to_dict(), flags.FLAGS.overwrite
+  ) as finished:
+    if not finished:
+      follow = copies.none
+      if processes.is_first():
+        follow = copies.asked(workdir, config.to_dict())
+      train(
+        config,
+        graph,
+        workdir,
+        flags.FLAGS.keep,
+        lambda: processes.any_of_them(stop()),
+        follow,
+      )
   if processes.is_first():
     if finished:
       print(f"{workdir} is finished; --overwrite runs it again")
@@ -53,7 +67,12 @@ def main():
 
 
 def train(
-  config: build.Config, graph: Graph, workdir: pathlib.Path, keep: int = 2
+  config: build.Config,
+  graph: Graph,
+  workdir: pathlib.Path,
+  keep: int = 2,
+  stop: Callable[[], bool] = stopping.never,
+  follow: Callable[[], None] = copies.none,
 ):
   """Trains from where the run stands to its end, and writes all of it.
 
@@ -62,6 +81,12 @@ def train(
     graph: of the config.
     workdir: prepared for it.
     keep: how many checkpoints stay, the newest.
+    stop: whether to stop here; asked whenever all is saved.
+    follow: called when metrics.jsonl has grown.
+
+  Raises:
+    NonFinite: with what was seen in failed.json.
+    Stopped: if `stop` says so.
   """
   started = time.monotonic()
   writes = processes.is_first()
@@ -80,24 +105,31 @@ def train(
   evaluate = jax.jit(run.evaluate, out_shardings=whole)
   take_steps = jax.jit(run.take_steps, donate_argnums=1, out_shardings=whole)
 
+  def fail(seen: dict):
+    if writes:
+      runs.write_failure(workdir, seen)
+    raise cli.NonFinite(
+      f"{seen['what']} at step {seen['step']}: stopped; {workdir} keeps the "
+      "state before it, and failed.json what was seen"
+    )
+
   def measure(state):
     found = evaluate(own, state, test)
     if not np.isfinite(found.loss_N).all():
-      raise cli.NonFinite(
-        f"a test loss at step {int(state.step)} is not finite: stopped; "
-        f"{workdir} keeps the state before it"
-      )
+      at = {"step": int(state.step), "what": "the test loss is not finite"}
+      fail(at)
     edges = recovery.compare(
       found.attention["attention_1"], graph, include_self=True
     )
     return found, edges, measures(found.loss_N, edges, predictors)
 
-  def record(state, train_loss):
+  def record(state, steps: training.Steps | None):
     _, edges, row = measure(state)
-    row |= {"step": int(state.step), "train_loss": train_loss}
+    row |= {"step": int(state.step), **means(steps)}
     row["wall_seconds"] = time.monotonic() - started
     if writes:
       runs.append_metrics(workdir, row)
+      follow()
     bar.set_postfix_str(
       f"loss {row['loss']:.3f}, edges {edges.recovered}/{edges.edges}"
     )
@@ -105,6 +137,8 @@ def train(
   start = jax.jit(run.start, out_shardings=whole)(own)
   state, seconds = resume(workdir, jax.device_get(start))
   state = jax.device_put(state, whole)
+  if writes:  # of a time before: what follows comes to it again, or not
+    (workdir / "failed.json").unlink(missing_ok=True)
   started -= seconds
   step = int(state.step)
   with tqdm.tqdm(
@@ -114,12 +148,17 @@ def train(
     disable=None if writes else True,
   ) as bar:
     if not seconds:
-      record(state, train_loss=None)
+      record(state, None)
     while step < config.train.steps:
-      state, losses = take_steps(own, state)
-      check_finite(losses, step, workdir)
+      if stop():
+        raise stopping.Stopped(
+          f"stopped at step {step} of {config.train.steps}"
+        )
+      state, steps = take_steps(own, state)
+      if seen := failure(steps, step):
+        fail(seen)
       step = int(state.step)
-      record(state, train_loss=float(losses.mean()))
+      record(state, steps)
       if writes:
         runs.save_state(workdir, step, jax.device_get(state), keep)
       bar.update(config.train.eval_every)
@@ -183,19 +222,41 @@ def reference_losses(predictors: dict) -> dict:
   return losses | {"exact_posterior_loss": None}
 
 
-def check_finite(losses, step: int, workdir: pathlib.Path):
-  """Raises NonFinite at the first loss that is not a number."""
-  losses = np.asarray(losses)
-  if not np.isfinite(losses).all():
-    bad = int(np.flatnonzero(~np.isfinite(losses))[0])
-    raise cli.NonFinite(
-      f"the loss of step {step + bad + 1} is {losses[bad]}: stopped; "
-      f"{workdir} keeps the state of step {step}"
-    )
+def means(steps: training.Steps | None) -> dict:
+  """Of what was seen in the steps before an evaluation."""
+  return {
+    "train_loss": None if steps is None else float(np.mean(steps.loss_N)),
+    "gradient_norm": None
+    if steps is None
+    else float(np.mean(steps.gradient_norm_N)),
+  }
+
+
+def failure(steps: training.Steps, before: int) -> dict | None:
+  """What was seen up to the first step that is not finite, if there is one.
+
+  Args:
+    steps: of one run.
+    before: the steps taken before them.
+  """
+  loss_N, norm_N = map(np.asarray, steps)
+  finite_N = np.isfinite(loss_N) & np.isfinite(norm_N)
+  if finite_N.all():
+    return None
+  bad = int(np.argmin(finite_N))
+  seen = slice(max(0, bad - 7), bad + 1)
+  what = "gradient" if np.isfinite(loss_N[bad]) else "loss"
+  return {
+    "step": before + bad + 1,
+    "what": f"the {what} is not finite",
+    "last_losses": [f"{value:.6g}" for value in loss_N[seen]],
+    "last_gradient_norms": [f"{value:.6g}" for value in norm_N[seen]],
+  }
 
 
 if __name__ == "__main__":
   cli.define_run_flags()
   processes.define_flags()
+  copies.define_flags()
   flags.DEFINE_integer("keep", 2, "Checkpoints to keep, the newest ones.", 1)
   cli.run(main)

@@ -5,7 +5,7 @@ size, and `jax.vmap` runs over graphs. Positions are 0-based here, so the
 paper's s_1, .., s_T are rows 0, .., T-1 and its s_{T+1} is the target.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import chex
@@ -45,6 +45,10 @@ def from_parents(parents, target: Sequence[int] | None = None) -> Graph:
   """
   if hasattr(parents, "predecessors"):
     parents = _parent_lists(parents)
+  if not isinstance(parents, Iterable):
+    raise ValueError(
+      f"parents must have an entry for each position, got {parents!r}"
+    )
   rows = [_row(entry, f"position {i}") for i, entry in enumerate(parents)]
   if len(rows) < 2:
     raise ValueError(f"a graph needs T >= 2 positions, got {len(rows)}")

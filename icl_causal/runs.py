@@ -4,15 +4,20 @@
     environment.json  versions, backend, devices, flags, git revision
     metrics.jsonl     a row for each evaluation
     checkpoints/      the newest states
+    failed.json       where a loss or a gradient was not finite: what was seen
     result.json       written last: a run that has it is finished
     figures/, report.html
 
-Every file is written whole or not at all.
+Every file is written whole or not at all, and what can't be written is told in
+one line.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+import contextlib
 import hashlib
 import importlib.metadata
+import io
+import itertools
 import json
 import os
 import pathlib
@@ -24,10 +29,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
 
+from icl_causal import locks
+
 if TYPE_CHECKING:  # matplotlib takes half a second to load
   from matplotlib.figure import Figure
 
 State = TypeVar("State")
+
+# Of run directories. A change after which an older directory, its states or
+# its data, would be misread makes it one more.
+FORMAT = 1
+
+# What may be in a directory before the config is.
+_EARLY = {locks.NAME, "environment.json"}
+_EARLY |= {".environment.json.tmp", ".config.json.tmp"}
 
 
 class RunError(Exception):
@@ -48,11 +63,47 @@ def flatten(config: Mapping, prefix: str = "") -> dict[str, Any]:
   """Nested fields under dotted names, such as `train.steps`."""
   flat = {}
   for key, value in config.items():
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and value:
       flat |= flatten(value, f"{prefix}{key}.")
     else:
       flat[prefix + key] = value
   return flat
+
+
+@contextlib.contextmanager
+def opened(
+  workdir: pathlib.Path, config: Mapping, overwrite: bool
+) -> Iterator[bool]:
+  """`prepare` for a run that no other process may touch meanwhile.
+
+  A finished run is not held, for it is only read.
+
+  Raises:
+    RunError: as `prepare`, and if another process holds the directory.
+  """
+  _refuse_foreign(workdir)
+  if not overwrite and (workdir / "result.json").exists():
+    yield prepare(workdir, config, overwrite)
+    return
+  with held(workdir):
+    yield prepare(workdir, config, overwrite)
+
+
+@contextlib.contextmanager
+def held(folder: pathlib.Path) -> Iterator[None]:
+  """Makes the folder where it is missing, and keeps other processes out.
+
+  Raises:
+    RunError: if another process holds it, which is named.
+  """
+  with contextlib.ExitStack() as stack:
+    with _writing(folder):
+      folder.mkdir(parents=True, exist_ok=True)
+      try:
+        stack.enter_context(locks.held(folder))
+      except locks.InUse as error:
+        raise RunError(str(error)) from error
+    yield
 
 
 def prepare(workdir: pathlib.Path, config: Mapping, overwrite: bool) -> bool:
@@ -69,32 +120,34 @@ def prepare(workdir: pathlib.Path, config: Mapping, overwrite: bool) -> bool:
   Raises:
     RunError: if the directory holds something that is not this run.
   """
-  if workdir.exists() and not workdir.is_dir():
-    raise RunError(f"{workdir} is not a directory")
+  _refuse_foreign(workdir)
   config_path = workdir / "config.json"
-  is_run = config_path.exists()
-  if workdir.exists() and any(workdir.iterdir()) and not is_run:
-    raise RunError(
-      f"{workdir} is not empty and not a run (it has no config.json): name "
-      "another --workdir"
-    )
-  if is_run and overwrite:
-    shutil.rmtree(workdir)
-  elif is_run:
-    _check_same(_read_json(config_path), json.loads(canonical(config)), workdir)
+  if config_path.exists() and not overwrite:
+    _check_same(read_config(workdir), json.loads(canonical(config)), workdir)
     return (workdir / "result.json").exists()
-  try:
+  with _writing(workdir):
     workdir.mkdir(parents=True, exist_ok=True)
-  except OSError as error:
-    raise RunError(f"can't make {workdir}: {error.strerror}") from error
+    _clear(workdir)
   write_text(workdir / "environment.json", canonical(environment()))
   write_text(config_path, canonical(config))
   return False
 
 
 def read_config(workdir: pathlib.Path) -> dict:
-  """The config of a run, as plain dicts and lists."""
-  return _read_json(workdir / "config.json")
+  """The config of a run, as plain dicts and lists.
+
+  Raises:
+    RunError: also if the run is of a version whose directories differ.
+  """
+  config = _read_json(workdir / "config.json")
+  made = _read_json(workdir / "environment.json")
+  if made.get("format") != FORMAT:
+    raise RunError(
+      f"{workdir} was made by icl_causal {made.get('icl_causal', '< 0.1')}, "
+      f"and {_version()} can't read it: use that version, or delete it with "
+      "--overwrite"
+    )
+  return config
 
 
 def write_result(workdir: pathlib.Path, result: Mapping):
@@ -107,13 +160,23 @@ def read_result(workdir: pathlib.Path) -> dict:
   return _read_json(workdir / "result.json")
 
 
+def write_failure(workdir: pathlib.Path, failed: Mapping):
+  """Marks a run that came to a number that is not finite."""
+  write_text(workdir / "failed.json", canonical(failed))
+
+
+def read_failure(workdir: pathlib.Path) -> dict | None:
+  """What was seen there, or None."""
+  path = workdir / "failed.json"
+  return _read_json(path) if path.exists() else None
+
+
 def append_metrics(workdir: pathlib.Path, row: Mapping):
   """Adds a row of flat keys to metrics.jsonl."""
-  line = json.dumps(row, allow_nan=False)
-  with open(workdir / "metrics.jsonl", "a", encoding="utf-8") as file:
-    file.write(line + "\n")
-    file.flush()
-    os.fsync(file.fileno())
+  line = json.dumps(row, allow_nan=False) + "\n"
+  path = workdir / "metrics.jsonl"
+  with _writing(path), open(path, "ab", buffering=0) as file:
+    _write_all(file, line.encode())
 
 
 def read_metrics(workdir: pathlib.Path) -> list[dict]:
@@ -121,9 +184,14 @@ def read_metrics(workdir: pathlib.Path) -> list[dict]:
   path = workdir / "metrics.jsonl"
   if not path.exists():
     return []
-  text = path.read_text(encoding="utf-8")
-  whole_lines = text[: text.rfind("\n") + 1].splitlines()
-  return [json.loads(line) for line in whole_lines]
+  whole_lines = path.read_bytes().split(b"\n")[:-1]
+  rows = []
+  for number, line in enumerate(whole_lines, start=1):
+    try:
+      rows.append(json.loads(line))
+    except ValueError as error:
+      raise RunError(f"{path} is damaged in line {number}: {error}") from error
+  return rows
 
 
 def cut_metrics(workdir: pathlib.Path, step: int) -> list[dict]:
@@ -138,14 +206,21 @@ def save_state(workdir: pathlib.Path, step: int, state: Any, keep: int = 2):
   """Saves the state after `step` steps; the `keep` newest ones stay."""
   import orbax.checkpoint as ocp
 
-  with _checkpoints(workdir, keep) as manager:
-    manager.save(step, args=ocp.args.StandardSave(state))
+  try:
+    with _checkpoints(workdir, keep) as manager:
+      manager.save(step, args=ocp.args.StandardSave(state))
+  except Exception as error:  # whatever a full disk makes Orbax raise
+    raise RunError(
+      f"can't save the state of step {step} in {workdir}: {_cause(error)}"
+    ) from error
 
 
 def load_state(
   workdir: pathlib.Path, like: State
 ) -> tuple[State | None, list[str]]:
   """The newest state that can be read.
+
+  Those that can't be are moved away, where there is an older one that can.
 
   Args:
     workdir: of the run.
@@ -154,29 +229,31 @@ def load_state(
   Returns:
     The state, or None if there is none, and a message for each newer one that
     could not be read.
+
+  Raises:
+    RunError: if there are states, and none can be read.
   """
   if not (workdir / "checkpoints").is_dir():
     return None, []
-  import orbax.checkpoint as ocp
-
-  target = ocp.args.StandardRestore(
-    jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-  )
   state, unreadable = None, {}
-  with _checkpoints(workdir) as manager:
-    for step in sorted(manager.all_steps(), reverse=True):
+  with _restoring(workdir, like) as (steps, restore):
+    for step in reversed(steps):
       try:
-        state = manager.restore(step, args=target)
+        state = restore(step)
         break
       except Exception as error:  # whatever a damaged file makes Orbax raise
-        unreadable[step] = str(error).partition("\n")[0] or repr(error)
+        unreadable[step] = _cause(error)
+  if unreadable and state is None:
+    cause = unreadable[max(unreadable)]
+    raise RunError(
+      f"no checkpoint in {workdir} can be read ({cause}): --overwrite starts "
+      "anew"
+    )
   for step in unreadable:  # out of the way of later saves, but not deleted
-    damaged = workdir / "damaged_checkpoints"
-    damaged.mkdir(exist_ok=True)
-    (workdir / "checkpoints" / str(step)).replace(damaged / str(step))
+    _move_away(workdir / "checkpoints" / str(step))
   return state, [
     f"the checkpoint of step {step} can't be read and was moved to "
-    f"damaged_checkpoints; going back to the one before ({cause[:100]})"
+    f"damaged_checkpoints; going back to the one before ({cause})"
     for step, cause in unreadable.items()
   ]
 
@@ -195,20 +272,14 @@ def load_states(
   """
   if not (workdir / "checkpoints").is_dir():
     return {}, []
-  import orbax.checkpoint as ocp
-
-  target = ocp.args.StandardRestore(
-    jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-  )
   states, messages = {}, []
-  with _checkpoints(workdir) as manager:
-    for step in sorted(manager.all_steps()):
+  with _restoring(workdir, like) as (steps, restore):
+    for step in steps:
       try:
-        states[step] = manager.restore(step, args=target)
+        states[step] = restore(step)
       except Exception as error:  # whatever a damaged file makes Orbax raise
-        cause = str(error).partition("\n")[0] or repr(error)
         messages.append(
-          f"the checkpoint of step {step} can't be read ({cause[:100]})"
+          f"the checkpoint of step {step} can't be read ({_cause(error)})"
         )
   return states, messages
 
@@ -216,28 +287,61 @@ def load_states(
 def save_figure(workdir: pathlib.Path, name: str, figure: "Figure"):
   """figures/NAME.png and .pdf, the same bytes for the same figure."""
   folder = workdir / "figures"
-  folder.mkdir(exist_ok=True)
   for suffix, metadata in (("png", None), ("pdf", {"CreationDate": None})):
-    temporary = folder / f".{name}.{suffix}.tmp"
-    figure.savefig(temporary, format=suffix, dpi=150, metadata=metadata)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=suffix, dpi=150, metadata=metadata)
     figure.set_layout_engine("none")  # laid out once, the same in both
-    os.replace(temporary, folder / f"{name}.{suffix}")
+    with _writing(folder):
+      folder.mkdir(exist_ok=True)
+    _write(folder / f"{name}.{suffix}", buffer.getvalue())
 
 
 def write_text(path: pathlib.Path, text: str):
   """Writes the whole file or leaves it as it was."""
+  _write(path, text.encode())
+
+
+def _write(path: pathlib.Path, data: bytes):
   temporary = path.with_name(f".{path.name}.tmp")
-  with open(temporary, "w", encoding="utf-8") as file:
-    file.write(text)
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(temporary, path)
+  with _writing(path):
+    try:
+      with open(temporary, "wb", buffering=0) as file:
+        _write_all(file, data)
+      os.replace(temporary, path)
+    except OSError:
+      with contextlib.suppress(OSError):
+        temporary.unlink()
+      raise
+
+
+def _write_all(file: io.FileIO, data: bytes):
+  left = memoryview(data)
+  while left:  # a disk that is nearly full takes a part
+    left = left[file.write(left) :]
+  os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def _writing(path: pathlib.Path) -> Iterator[None]:
+  """Has an error of the system say what could not be written."""
+  try:
+    yield
+  except OSError as error:
+    raise RunError(f"can't write {path}: {error.strerror}") from error
+
+
+def _cause(error: Exception) -> str:
+  """The end of the first line, where Orbax names the cause; no details."""
+  line = (str(error).strip() or repr(error)).partition("\n")[0]
+  return line.partition(" [")[0][-200:]
 
 
 def environment() -> dict:
-  """What a run ran on."""
+  """What a run ran on, and the version whose directory it has."""
   packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
   return {
+    "icl_causal": _version(),
+    "format": FORMAT,
     "python": platform.python_version(),
     "platform": platform.platform(),
     "versions": {name: importlib.metadata.version(name) for name in packages},
@@ -248,6 +352,10 @@ def environment() -> dict:
     "command": sys.argv,
     "git_revision": _git_revision(),
   }
+
+
+def _version() -> str:
+  return importlib.metadata.version("icl-causal")
 
 
 def _git_revision() -> str | None:
@@ -264,6 +372,30 @@ def _git_revision() -> str | None:
   except (OSError, subprocess.CalledProcessError):
     return None
   return found.stdout.strip()
+
+
+@contextlib.contextmanager
+def _restoring(workdir: pathlib.Path, like: Any):
+  """The steps that were saved, and a function of one to its state."""
+  import orbax.checkpoint as ocp
+
+  target = ocp.args.StandardRestore(
+    jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+  )
+  with _checkpoints(workdir) as manager:
+    yield (
+      sorted(manager.all_steps()),
+      lambda step: manager.restore(step, args=target),
+    )
+
+
+def _move_away(checkpoint: pathlib.Path):
+  folder = checkpoint.parents[1] / "damaged_checkpoints"
+  folder.mkdir(exist_ok=True)
+  names = (f"{checkpoint.name}.{n}" for n in itertools.count(1))
+  checkpoint.replace(
+    next(folder / name for name in names if not (folder / name).exists())
+  )
 
 
 def _checkpoints(workdir: pathlib.Path, keep: int | None = None):
@@ -293,9 +425,33 @@ def _read_json(path: pathlib.Path) -> dict:
   if not path.exists():
     raise RunError(f"{path.parent} has no {path.name}")
   try:
-    return json.loads(path.read_text(encoding="utf-8"))
-  except ValueError as error:
+    value = json.loads(path.read_text(encoding="utf-8"))
+  except (ValueError, RecursionError) as error:
     raise RunError(f"{path} is damaged: {error}") from error
+  if not isinstance(value, dict):
+    raise RunError(f"{path} is damaged: it holds no JSON object")
+  return value
+
+
+def _refuse_foreign(workdir: pathlib.Path):
+  if workdir.exists() and not workdir.is_dir():
+    raise RunError(f"{workdir} is not a directory")
+  if not workdir.exists() or (workdir / "config.json").exists():
+    return
+  if {path.name for path in workdir.iterdir()} - _EARLY:
+    raise RunError(
+      f"{workdir} is not empty and not a run (it has no config.json): name "
+      "another --workdir"
+    )
+
+
+def _clear(workdir: pathlib.Path):
+  """Deletes a run; last its config, by which it is known to be one."""
+  for path in sorted(workdir.iterdir(), key=lambda p: p.name == "config.json"):
+    if path.is_dir() and not path.is_symlink():
+      shutil.rmtree(path)
+    elif path.name != locks.NAME:
+      path.unlink()
 
 
 def _check_same(found: dict, config: dict, workdir: pathlib.Path):

@@ -29,6 +29,18 @@ class TrainState(NamedTuple):
   step: jax.Array
 
 
+class Steps(NamedTuple):
+  """What was seen in N steps, each before its update.
+
+  Attributes:
+    loss_N: the mean over the step's batch, in nats.
+    gradient_norm_N: the Euclidean norm over all parameters.
+  """
+
+  loss_N: jax.Array
+  gradient_norm_N: jax.Array
+
+
 class Evaluation(NamedTuple):
   """A model on a test set.
 
@@ -59,7 +71,7 @@ def train(
   epsilon: float = 0.0,
   chunk_size: int | None = None,
   mesh: Mesh | None = None,
-) -> tuple[TrainState, jax.Array]:
+) -> tuple[TrainState, Steps]:
   """Takes steps of joint training, all parameters at once, fresh data in each.
 
   The batch of a step is a function of `key` and the number of the step alone,
@@ -77,7 +89,7 @@ def train(
     mesh: as for `loss_and_gradient`.
 
   Returns:
-    The new state, and the loss of each step's batch before its update.
+    The new state, and what was seen in each step.
   """
 
   def step(state, _):
@@ -89,7 +101,9 @@ def train(
       gradient, state.opt_state, state.params
     )
     params = optax.apply_updates(state.params, updates)
-    return TrainState(params, opt_state, state.step + 1), loss
+    return TrainState(params, opt_state, state.step + 1), Steps(
+      loss, optax.tree.norm(gradient)
+    )
 
   return jax.lax.scan(step, state, length=num_steps)
 

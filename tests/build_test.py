@@ -21,7 +21,7 @@ def _refuse(check, config, fields, message):
 @pytest.mark.parametrize(
   ("field", "value", "message"),
   [
-    ("prior.alpha", 0.0, r"prior.alpha = 0.0: must be a positive number"),
+    ("prior.alpha", 0.0, r"prior.alpha = 0.0: must be a number from 1e-06"),
     ("prior.alpha", float("nan"), r"prior.alpha = nan"),
     ("prior.S", 1, r"prior.S = 1: must be an integer of at least 2"),
     ("graph.T", 1, r"graph.T = 1: must be an integer of at least 2"),
@@ -100,7 +100,7 @@ def test_graphs_that_a_config_can_not_have():
     ("gradient", "num_prompts", 100, "num_prompts = 100: must be a multiple"),
     ("gradient", "num_prompts", 256, "num_prompts = 256: must be at least twi"),
     ("roots", "num_graphs", 0, "num_graphs = 0: must be an integer of at leas"),
-    ("pooled", "alpha", 0.0, "alpha = 0.0: must be a positive number"),
+    ("pooled", "alpha", 0.0, "alpha = 0.0: must be a number from 1e-06 to"),
     ("pooled", "heads", 2, "heads is no field that this experiment reads"),
     ("theorems", "num_runs", 0, "num_runs = 0: must be an integer of at least"),
     ("theorems", "gamma", 1.5, "gamma = 1.5: must be a number from 0 to 1"),

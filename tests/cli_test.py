@@ -53,7 +53,10 @@ REFUSED = {
     [CHAIN, "--config.train.steps=many"],
     "config.train.steps=many",
   ),
-  "value": ([CHAIN, "--config.prior.alpha=0"], "prior.alpha = 0.0: must be a"),
+  "value": (
+    [CHAIN, "--config.prior.alpha=0"],
+    "prior.alpha = 0.0: must be a number",
+  ),
   "workdir is a file": ([CHAIN, "--workdir=README.md"], "is not a directory"),
   "foreign workdir": ([CHAIN, "--workdir=tests"], "is not empty and not a run"),
 }
@@ -111,11 +114,14 @@ def test_loss_that_is_not_finite_stops_the_run(tmp_path):
   done = _run(
     "train", MANUAL, *TINY, workdir, "--config.train.learning_rate=1e38"
   )
-  assert done.stderr.startswith("error: the loss of step ")
-  assert "keeps the state of step" in done.stderr
+  assert done.stderr.startswith("error: the loss is not finite at step 2: ")
+  assert "keeps the state before it" in done.stderr
   assert done.stderr.count("\n") == 1, done.stderr
   assert done.returncode == 3
   assert not (tmp_path / "run" / "result.json").exists()
+  seen = json.loads((tmp_path / "run" / "failed.json").read_text())
+  assert seen["step"] == 2
+  assert seen["last_losses"][1:] == ["nan"]
 
 
 def test_train_writes_a_run_and_shows_it_again(run):

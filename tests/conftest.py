@@ -17,6 +17,13 @@ if importlib.metadata.version("jaxlib").startswith("0.10."):
   _FLAGS.append("--xla_cpu_use_fusion_emitters=false")
 os.environ.setdefault("XLA_FLAGS", " ".join(_FLAGS))
 
+import hypothesis
 import jax
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Compiling counts for no deadline, and the database of failures stays away.
+_ALWAYS = {"deadline": None, "database": None, "derandomize": True}
+hypothesis.settings.register_profile("some", max_examples=200, **_ALWAYS)
+hypothesis.settings.register_profile("many", max_examples=10000, **_ALWAYS)
+hypothesis.settings.load_profile("some")

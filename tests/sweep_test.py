@@ -22,6 +22,7 @@ from experiments import program
 from experiments import summary
 from experiments import train
 from experiments.cli import Refused
+from experiments.stopping import Stopped
 from icl_causal import runs
 
 TIMES = {"wall_seconds"}
@@ -153,6 +154,27 @@ def test_a_sweep_cut_off_goes_on_to_the_same_end(finished, tmp_path, when):
   assert _left(cut) == _left(workdir)
 
 
+def test_a_sweep_asked_to_stop_goes_on_to_the_same_end(finished, tmp_path):
+  """Also where its runs are divided into other batches than before."""
+  workdir, planned, _ = finished
+  asked = iter([False, True])
+  with pytest.raises(Stopped, match="4 runs stopped at step 2 of 4"):
+    batch.train(planned[:4], tmp_path / "run", 2, stop=lambda: next(asked))
+  for together in plan.batches(planned, 4):
+    batch.train(together, tmp_path / "run", 2)
+  assert _left(tmp_path / "run") == _left(workdir)
+
+
+def test_a_batch_is_trained_by_one_process(finished, tmp_path):
+  _, planned, _ = finished
+  name = runs.digest({"runs": [run.name for run in planned[:2]]})
+  with (
+    runs.held(tmp_path / "batches" / name),
+    pytest.raises(runs.RunError, match=f"{name} is in use by process"),
+  ):
+    batch.train(planned[:2], tmp_path, 2)
+
+
 def test_what_is_finished_is_not_trained_again(finished, monkeypatch):
   workdir, _, table = finished
   monkeypatch.setattr(batch, "compile_batch", None)  # can't be called
@@ -209,7 +231,7 @@ def test_a_random_search_has_as_many_runs_as_samples_at_every_point():
     ({"seed": ()}, {}, 1, r"sweep.grid.seed = \(\): must be a tuple of values"),
     ({"seed": (0, 0)}, {}, 1, "sweep: two runs are the same"),
     ({"seed": (0, -1)}, {}, 1, "seed = -1: must be an integer from 0"),
-    ({"prior": {"alpha": (1.0, "a")}}, {}, 1, "prior.alpha = 'a': must be a p"),
+    ({"prior": {"alpha": (1.0, "a")}}, {}, 1, "prior.alpha = 'a': must be a n"),
     (
       {"seed": (0, 1)},
       {},
@@ -260,7 +282,7 @@ def test_eight_devices_sweep_as_one_does_and_never_speak():
       jax.local_devices = lambda num=num: everything[:num]
       compiled = batch.compile_batch(planned, parallel=8)
       assert len(compiled.own.values["seed"].sharding.device_set) == num
-      state, losses = compiled.take_steps(compiled.own, compiled.start)
+      state, (losses, _) = compiled.take_steps(compiled.own, compiled.start)
       assert losses.shape == ({1: 14, 8: 16}[num], 100)
       found[num] = [losses[:13], jax.tree.map(lambda a: a[:13], state.params)]
       text = compiled.take_steps.as_text()

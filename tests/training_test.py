@@ -44,7 +44,7 @@ def test_one_step_is_the_textbook_one():
   key, rate = jax.random.key(1), 0.5
   optimizer = optax.sgd(rate)
   state = training.init(jax.random.key(0), MODEL, optimizer)
-  after, losses = _train(state, key, 1, optimizer)
+  after, steps = _train(state, key, 1, optimizer)
   batch = jax.jit(_draw)(jax.random.fold_in(key, 0))
 
   def mean_loss(params):
@@ -54,7 +54,9 @@ def test_one_step_is_the_textbook_one():
     return -(batch.y_S * jnp.log(f_BxS)).sum(1).mean()
 
   loss, gradient = jax.jit(jax.value_and_grad(mean_loss))(state.params)
-  np.testing.assert_allclose(losses, [loss], rtol=1e-5)
+  np.testing.assert_allclose(steps.loss_N, [loss], rtol=1e-5)
+  norm = np.sqrt(sum((g**2).sum() for g in gradient.values()))
+  np.testing.assert_allclose(steps.gradient_norm_N, [norm], rtol=1e-5)
   for name, param in state.params.items():
     np.testing.assert_allclose(
       after.params[name], param - rate * gradient[name], atol=1e-6
@@ -117,11 +119,11 @@ def test_mean_gradient_is_that_of_all_batches_at_once():
 
 def test_a_run_in_pieces_is_the_run_in_one_piece():
   start = training.init(jax.random.key(0), MODEL, ADAM)
-  whole, losses = _train(start, jax.random.key(1), 6)
+  whole, steps = _train(start, jax.random.key(1), 6)
   half, first = _train(start, jax.random.key(1), 3)
   pieces, second = _train(half, jax.random.key(1), 3)
   assert _equal(whole, pieces)
-  assert _equal(losses, jnp.concatenate([first, second]))
+  assert _equal(steps, jax.tree.map(lambda *a: jnp.hstack(a), first, second))
 
 
 def test_same_key_same_run_other_key_other_run():
@@ -136,8 +138,8 @@ def test_same_key_same_run_other_key_other_run():
 def test_each_step_draws_fresh_data():
   frozen = optax.sgd(0.0)
   start = training.init(jax.random.key(0), MODEL, frozen)
-  _, losses = _train(start, jax.random.key(1), 4, frozen)
-  assert len(np.unique(losses)) == 4
+  _, steps = _train(start, jax.random.key(1), 4, frozen)
+  assert len(np.unique(steps.loss_N)) == 4
 
 
 def test_evaluation_is_over_the_whole_test_set():
@@ -160,7 +162,7 @@ def test_evaluation_is_over_the_whole_test_set():
 
 def test_training_recovers_a_small_graph():
   state = training.init(jax.random.key(0), MODEL, ADAM)
-  state, losses = _train(state, jax.random.key(1), 512)
+  state, (losses, _) = _train(state, jax.random.key(1), 512)
   test = jax.jit(_draw, static_argnums=1)(jax.random.key(2), 1024)
   found = jax.jit(training.evaluate, static_argnums=(1, 4))(
     state.params, MODEL, test.x_T, test.y_S, 1024
