@@ -86,9 +86,13 @@ def train(
     state = _resume(saved, compiled.start, len(batch))
     step, last = int(state.step[0]), batch[0].config.train.steps
     begun = step > 0  # or some may have rows of a time in another batch
-    kept = [runs.cut_metrics(home, step if begun else -1) for home in homes]
-    rows = itertools.chain(*kept)
-    started -= max((row["wall_seconds"] for row in rows), default=0)
+    kept = [
+      runs.cut_metrics(home, step if begun else -1)
+      for home in homes
+      if not is_done(home)
+    ]
+    seconds = (row["wall_seconds"] for row in itertools.chain(*kept))
+    started -= max(seconds, default=0)
     if not begun:
       _record(batch, homes, compiled, state, None, started)
     while step < last:

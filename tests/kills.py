@@ -22,7 +22,7 @@ from tests import left
 
 ROOT = pathlib.Path(__file__).parents[1]
 _SIZES = (
-  "--config.train.steps=24",
+  "--config.train.steps=48",
   "--config.train.eval_every=2",
   "--config.train.batch_size=32",
   "--config.eval.test_size=64",
@@ -34,7 +34,7 @@ COMMANDS = {
     "train",
     "--config=configs/two_stage.py:forest",
     "--config.graph.T=6",
-    "--config.train.first_steps=12",
+    "--config.train.first_steps=24",
     "--config.train.stop=1.0",
     *_SIZES,
   ),
@@ -42,7 +42,7 @@ COMMANDS = {
     "sweep",
     "--config=configs/many_graphs.py:graphs",
     "--config.graph.T=6",
-    "--config.train.first_steps=12",
+    "--config.train.first_steps=24",
     "--config.sweep.grid.seed=(0,1)",
     "--config.sweep.grid.graph.seed=(0,1)",
     "--runs_per_batch=2",
