@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from experiments import build
+from experiments import clocks
 from experiments import program
 from experiments import stopping
 from experiments.train import failure
@@ -68,7 +69,7 @@ def train(
     batch: the runs.
     workdir: of the sweep.
     parallel: runs at once on one device.
-    stop: whether to stop here; asked whenever all is saved.
+    stop: whether to stop here; asked after every evaluation.
 
   Raises:
     Stopped: if `stop` says so.
@@ -91,20 +92,26 @@ def train(
       for home in homes
       if not is_done(home)
     ]
-    seconds = (row["wall_seconds"] for row in itertools.chain(*kept))
-    started -= max(seconds, default=0)
+    rows = list(itertools.chain(*kept))
+    spent = {
+      name: max((row[name] for row in rows), default=0.0)
+      for name in clocks.TIMES
+    }
+    clock = clocks.start(started, spent)
     if not begun:
-      _record(batch, homes, compiled, state, None, started)
+      _record(batch, homes, compiled, state, None, clock)
     while step < last:
-      if stop():
+      state, steps = compiled.take_steps(compiled.own, state)
+      step = int(state.step[0])
+      _record(batch, homes, compiled, state, steps, clock)
+      ends = stop() or step == last
+      arguments = saved, step, _on_host(state, len(batch))
+      clock.sparingly(ends, runs.save_state, *arguments)
+      if ends and step < last:
         raise stopping.Stopped(
           f"{len(batch)} runs stopped at step {step} of {last}"
         )
-      state, steps = compiled.take_steps(compiled.own, state)
-      step = int(state.step[0])
-      _record(batch, homes, compiled, state, steps, started)
-      runs.save_state(saved, step, _on_host(state, len(batch)))
-    _finish(batch, homes, compiled, state, started)
+    _finish(batch, homes, compiled, state, clock)
 
 
 class Compiled(NamedTuple):
@@ -183,7 +190,12 @@ def _on_host(state, num_runs: int):
 
 
 def _record(
-  batch, homes, compiled: Compiled, state, steps: training.Steps | None, started
+  batch,
+  homes,
+  compiled: Compiled,
+  state,
+  steps: training.Steps | None,
+  clock: clocks.Clock,
 ):
   """A row of metrics for every run, and a mark on those not finite."""
   step = int(state.step[0])
@@ -199,12 +211,11 @@ def _record(
     if failed:
       runs.write_failure(home, failed)
     elif row is not None:
-      row |= {"step": step, **means(mine)}
-      row["wall_seconds"] = time.monotonic() - started
-      runs.append_metrics(home, row)
+      row |= {"step": step, **means(mine), **clock.seconds()}
+      clock.save(runs.append_metrics, home, row)
 
 
-def _finish(batch, homes, compiled: Compiled, state, started):
+def _finish(batch, homes, compiled: Compiled, state, clock: clocks.Clock):
   """The result and the last state of every run."""
   states = _on_host(state, len(batch))
   results = _measure(batch, compiled, state)
@@ -213,11 +224,9 @@ def _finish(batch, homes, compiled: Compiled, state, started):
       continue
     assert result is not None  # or the run would have been marked
     result |= reference_losses(_predictors(compiled.test, r))
-    result["steps"] = int(states.step[r])
-    result["wall_seconds"] = time.monotonic() - started
-    runs.save_state(
-      home, result["steps"], jax.tree.map(lambda leaf, r=r: leaf[r], states)
-    )
+    mine = jax.tree.map(lambda leaf, r=r: leaf[r], states)
+    clock.save(runs.save_state, home, int(mine.step), mine)
+    result |= {"steps": int(mine.step), **clock.seconds()}
     runs.write_result(home, result)
 
 

@@ -23,6 +23,7 @@ def rows(result: Mapping) -> list[tuple[str, str]]:
     ("  uniform", f"{result['uniform_loss']:.4f}"),
     ("steps", str(result["steps"])),
     ("seconds", f"{result['wall_seconds']:.1f}"),
+    ("  of them saving", f"{result['saving_seconds']:.1f}"),
   ]
 
 

@@ -17,6 +17,7 @@ import tqdm
 
 from experiments import build
 from experiments import cli
+from experiments import clocks
 from experiments import copies
 from experiments import processes
 from experiments import program
@@ -70,7 +71,7 @@ def train(
   config: build.Config,
   graph: Graph,
   workdir: pathlib.Path,
-  keep: int = 2,
+  keep: int | None = None,
   stop: Callable[[], bool] = stopping.never,
   follow: Callable[[], None] = copies.none,
 ):
@@ -80,16 +81,16 @@ def train(
     config: checked.
     graph: of the config.
     workdir: prepared for it.
-    keep: how many checkpoints stay, the newest.
-    stop: whether to stop here; asked whenever all is saved.
+    keep: how many checkpoints stay, one of each evaluation, the newest. By
+      default two, and one is left out where saving would take its time.
+    stop: whether to stop here; asked after every evaluation.
     follow: called when metrics.jsonl has grown.
 
   Raises:
     NonFinite: with what was seen in failed.json.
     Stopped: if `stop` says so.
   """
-  started = time.monotonic()
-  writes = processes.is_first()
+  started, writes = time.monotonic(), processes.is_first()
   mesh = build.mesh()
   run = program.program(config, mesh)
   whole = build.whole(mesh)
@@ -125,48 +126,46 @@ def train(
 
   def record(state, steps: training.Steps | None):
     _, edges, row = measure(state)
-    row |= {"step": int(state.step), **means(steps)}
-    row["wall_seconds"] = time.monotonic() - started
+    row |= {"step": int(state.step), **means(steps), **clock.seconds()}
     if writes:
-      runs.append_metrics(workdir, row)
-      follow()
+      clock.save(runs.append_metrics, workdir, row)
+      clock.save(follow)
     bar.set_postfix_str(
       f"loss {row['loss']:.3f}, edges {edges.recovered}/{edges.edges}"
     )
 
   start = jax.jit(run.start, out_shardings=whole)(own)
-  state, seconds = resume(workdir, jax.device_get(start))
+  state, spent = resume(workdir, jax.device_get(start))
   state = jax.device_put(state, whole)
+  clock = clocks.start(started, spent)
   if writes:  # of a time before: what follows comes to it again, or not
     (workdir / "failed.json").unlink(missing_ok=True)
-  started -= seconds
-  step = int(state.step)
+  step, last = int(state.step), config.train.steps
   with tqdm.tqdm(
-    total=config.train.steps,
+    total=last,
     initial=step,
     unit="step",
     disable=None if writes else True,
   ) as bar:
-    if not seconds:
+    if not spent["wall_seconds"]:
       record(state, None)
-    while step < config.train.steps:
-      if stop():
-        raise stopping.Stopped(
-          f"stopped at step {step} of {config.train.steps}"
-        )
+    while step < last:
       state, steps = take_steps(own, state)
       if seen := failure(steps, step):
         fail(seen)
       step = int(state.step)
       record(state, steps)
+      ends = stop() or step == last
       if writes:
-        runs.save_state(workdir, step, jax.device_get(state), keep)
+        arguments = workdir, step, jax.device_get(state), keep or 2
+        clock.sparingly(ends or bool(keep), runs.save_state, *arguments)
+      if ends and step < last:
+        raise stopping.Stopped(f"stopped at step {step} of {last}")
       bar.update(config.train.eval_every)
 
   found, edges, result = measure(state)
   result |= reference_losses(predictors)
-  result["steps"] = step
-  result["wall_seconds"] = time.monotonic() - started
+  result |= {"steps": step, **clock.seconds()}
   if writes:
     from experiments import draw  # loads matplotlib, which --help can spare
 
@@ -181,16 +180,16 @@ def resume(workdir: pathlib.Path, start: training.TrainState):
 
   Metrics after that state are dropped. No seconds: nothing was written yet.
   """
-  state, seconds = start, 0.0
+  state, spent = start, dict.fromkeys(clocks.TIMES, 0.0)
   if processes.is_first():
     saved, messages = runs.load_state(workdir, start)
     for message in messages:
       print(f"warning: {message}", file=sys.stderr)
     state = start if saved is None else saved
     rows = runs.cut_metrics(workdir, int(state.step))
-    seconds = rows[-1]["wall_seconds"] if rows else 0.0
-  state, seconds = processes.from_first((state, seconds))
-  return state, float(seconds)
+    spent = {name: rows[-1][name] if rows else 0.0 for name in spent}
+  state, spent = processes.from_first((state, spent))
+  return state, {name: float(seconds) for name, seconds in spent.items()}
 
 
 def measures(loss_N, edges: recovery.Recovery, predictors: dict) -> dict:
@@ -258,5 +257,11 @@ if __name__ == "__main__":
   cli.define_run_flags()
   processes.define_flags()
   copies.define_flags()
-  flags.DEFINE_integer("keep", 2, "Checkpoints to keep, the newest ones.", 1)
+  flags.DEFINE_integer(
+    "keep",
+    None,
+    "Checkpoints to keep, one of each evaluation, the newest. By default two, "
+    "and no more are saved than take 2 % of the time.",
+    1,
+  )
   cli.run(main)

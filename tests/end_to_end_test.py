@@ -12,6 +12,7 @@ import pytest
 from configs import single_parent
 from configs import two_stage
 from experiments import build
+from experiments import clocks
 from experiments import show
 from experiments import train
 from icl_causal import runs
@@ -19,7 +20,6 @@ from icl_causal import training
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-TIMES = {"wall_seconds"}
 
 
 def _config(**train_fields):
@@ -34,12 +34,14 @@ def _config(**train_fields):
 
 def _train(config, workdir):
   runs.prepare(workdir, config.to_dict(), overwrite=False)
-  train.train(config, build.graph(config), workdir)
+  train.train(config, build.graph(config), workdir, keep=2)
   return _without_times(runs.read_result(workdir)), _rows(workdir)
 
 
 def _without_times(row):
-  return {name: value for name, value in row.items() if name not in TIMES}
+  return {
+    name: value for name, value in row.items() if name not in clocks.TIMES
+  }
 
 
 def _rows(workdir):

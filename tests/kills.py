@@ -29,13 +29,19 @@ _SIZES = (
   "--config.eval.batch_size=64",
 )
 COMMANDS = {
-  "joint": ("train", "--config=configs/single_parent.py:manual", *_SIZES),
+  "joint": (
+    "train",
+    "--config=configs/single_parent.py:manual",
+    "--keep=2",
+    *_SIZES,
+  ),
   "two stages": (
     "train",
     "--config=configs/two_stage.py:forest",
     "--config.graph.T=6",
     "--config.train.first_steps=24",
     "--config.train.stop=1.0",
+    "--keep=2",
     *_SIZES,
   ),
   "sweep": (

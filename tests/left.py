@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from experiments import build
+from experiments import clocks
 from experiments import program
 from icl_causal import runs
 
@@ -40,4 +41,4 @@ def by_sweep(workdir: pathlib.Path) -> dict:
 
 
 def _timeless(row: dict) -> dict:
-  return {name: v for name, v in row.items() if name != "wall_seconds"}
+  return {name: v for name, v in row.items() if name not in clocks.TIMES}

@@ -11,6 +11,8 @@ import time
 
 import pytest
 
+from experiments import clocks
+
 ROOT = pathlib.Path(__file__).parents[1]
 
 NO_SLURM = shutil.which("slurmctld") is None  # apt-get install slurm-wlm
@@ -109,7 +111,7 @@ def _sweep(environment, workdir, *arguments):
 
 def _table(workdir):
   rows = map(json.loads, (workdir / "table.jsonl").read_text().splitlines())
-  return [{**row, "wall_seconds": 0} for row in rows]
+  return [row | dict.fromkeys(clocks.TIMES, 0) for row in rows]
 
 
 def _logs(workdir):
