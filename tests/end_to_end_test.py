@@ -24,7 +24,7 @@ README = (ROOT / "README.md").read_text()
 
 def _config(**train_fields):
   config = single_parent.get_config("manual")
-  config.train.steps, config.train.eval_every = 512, 128
+  config.train.steps, config.train.eval_every = 256, 64
   config.train.batch_size = 256
   config.eval.test_size, config.eval.batch_size = 2048, 1024
   config.train.update(train_fields)
@@ -59,10 +59,10 @@ def test_the_graph_is_recovered(finished):
   workdir, result, rows = finished
   assert result["edges"] == result["edges_recovered"] == 4
   assert result["false_parents"] == 0
-  assert result["steps"] == 512
+  assert result["steps"] == 256
   assert result["parent_attention_min"] > 0.5
   assert rows[0]["step"] == 0
-  assert [row["step"] for row in rows] == [0, 128, 256, 384, 512]
+  assert [row["step"] for row in rows] == [0, 64, 128, 192, 256]
   assert rows[-1]["loss"] == result["loss"] < rows[0]["loss"] - 0.2
   np.testing.assert_allclose(
     result["excess_loss"],
@@ -83,7 +83,7 @@ def test_same_seed_same_run_other_seed_other_run(finished, tmp_path):
   _, result, rows = finished
   again, again_rows = _train(_config(), tmp_path / "again")
   assert (again, again_rows) == (result, rows)
-  config = _config(steps=128)
+  config = _config(steps=64)
   config.seed = 1
   other, _ = _train(config, tmp_path / "other")
   assert other["loss"] != rows[1]["loss"]
@@ -91,13 +91,13 @@ def test_same_seed_same_run_other_seed_other_run(finished, tmp_path):
 
 
 def test_a_run_cut_off_goes_on_to_the_same_end(finished, tmp_path):
-  """Killed after the evaluation of step 512 and before its checkpoint."""
+  """Killed after the evaluation of step 256 and before its checkpoint."""
   workdir, result, rows = finished
   cut = tmp_path / "cut"
   shutil.copytree(workdir, cut)
   for name in ("result.json", "report.html"):
     (cut / name).unlink()
-  shutil.rmtree(cut / "checkpoints" / "512")
+  shutil.rmtree(cut / "checkpoints" / "256")
   assert _train(_config(), cut) == (result, rows)
 
 
@@ -108,11 +108,11 @@ def test_a_damaged_checkpoint_is_told_and_passed_over(
   cut = tmp_path / "cut"
   shutil.copytree(workdir, cut)
   (cut / "result.json").unlink()
-  for path in (cut / "checkpoints" / "512").rglob("*"):
+  for path in (cut / "checkpoints" / "256").rglob("*"):
     if path.is_file():
       path.write_bytes(path.read_bytes()[:10])
   assert _train(_config(), cut) == (result, rows)
-  assert "warning: the checkpoint of step 512 can't be read" in (
+  assert "warning: the checkpoint of step 256 can't be read" in (
     capsys.readouterr().err
   )
 

@@ -35,15 +35,6 @@ COMMANDS = {
     "--keep=2",
     *_SIZES,
   ),
-  "two stages": (
-    "train",
-    "--config=configs/two_stage.py:forest",
-    "--config.graph.T=6",
-    "--config.train.first_steps=24",
-    "--config.train.stop=1.0",
-    "--keep=2",
-    *_SIZES,
-  ),
   "sweep": (
     "sweep",
     "--config=configs/many_graphs.py:graphs",
@@ -52,6 +43,15 @@ COMMANDS = {
     "--config.sweep.grid.seed=(0,1)",
     "--config.sweep.grid.graph.seed=(0,1)",
     "--runs_per_batch=2",
+    *_SIZES,
+  ),
+  "two stages": (
+    "train",
+    "--config=configs/two_stage.py:forest",
+    "--config.graph.T=6",
+    "--config.train.first_steps=24",
+    "--config.train.stop=1.0",
+    "--keep=2",
     *_SIZES,
   ),
 }
@@ -93,12 +93,11 @@ def found(kind: str, workdir: pathlib.Path) -> dict:
 
 def kill(kind: str, workdir: pathlib.Path, after: float) -> dict[str, bytes]:
   """Starts and kills; the results that were there by then."""
-  process = start(kind, workdir)
-  try:
-    process.wait(timeout=after)
-  except subprocess.TimeoutExpired:
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+  with start(kind, workdir) as process:
+    try:
+      process.wait(timeout=after)
+    except subprocess.TimeoutExpired:
+      process.send_signal(signal.SIGKILL)
   return {str(p): p.read_bytes() for p in workdir.rglob("result.json")}
 
 
@@ -131,7 +130,6 @@ def trials(num: int, seed: int, folder: pathlib.Path) -> int:
   kinds = list(COMMANDS)[: min(num, len(COMMANDS))]
   whole, seconds = {}, {}
   for kind in kinds:
-    finish(kind, folder / f"warm-{kind}")  # fills the compile cache
     seconds[kind] = finish(kind, folder / f"whole-{kind}")
     whole[kind] = found(kind, folder / f"whole-{kind}")
   good = 0
