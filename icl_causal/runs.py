@@ -28,6 +28,7 @@ import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
+import numpy as np
 
 from icl_causal import locks
 
@@ -208,7 +209,11 @@ def save_state(workdir: pathlib.Path, step: int, state: Any, keep: int = 2):
 
   try:
     with _checkpoints(workdir, keep) as manager:
-      manager.save(step, args=ocp.args.StandardSave(state))
+      manager.save(
+        step,
+        args=ocp.args.StandardSave(state),
+        custom_metadata={"sha256": _digest(state)},
+      )
   except Exception as error:  # whatever a full disk makes Orbax raise
     raise RunError(
       f"can't save the state of step {step} in {workdir}: {_cause(error)}"
@@ -233,16 +238,13 @@ def load_state(
   Raises:
     RunError: if there are states, and none can be read.
   """
-  if not (workdir / "checkpoints").is_dir():
-    return None, []
   state, unreadable = None, {}
-  with _restoring(workdir, like) as (steps, restore):
-    for step in reversed(steps):
-      try:
-        state = restore(step)
-        break
-      except Exception as error:  # whatever a damaged file makes Orbax raise
-        unreadable[step] = _cause(error)
+  for step in reversed(_saved_steps(workdir)):
+    try:
+      state = _restore(workdir, step, like)
+      break
+    except Exception as error:
+      unreadable[step] = _cause(error)
   if unreadable and state is None:
     cause = unreadable[max(unreadable)]
     raise RunError(
@@ -270,17 +272,14 @@ def load_states(
   Returns:
     The states, the oldest first, and a message for each that can't be read.
   """
-  if not (workdir / "checkpoints").is_dir():
-    return {}, []
   states, messages = {}, []
-  with _restoring(workdir, like) as (steps, restore):
-    for step in steps:
-      try:
-        states[step] = restore(step)
-      except Exception as error:  # whatever a damaged file makes Orbax raise
-        messages.append(
-          f"the checkpoint of step {step} can't be read ({_cause(error)})"
-        )
+  for step in _saved_steps(workdir):
+    try:
+      states[step] = _restore(workdir, step, like)
+    except Exception as error:
+      messages.append(
+        f"the checkpoint of step {step} can't be read ({_cause(error)})"
+      )
   return states, messages
 
 
@@ -374,19 +373,40 @@ def _git_revision() -> str | None:
   return found.stdout.strip()
 
 
-@contextlib.contextmanager
-def _restoring(workdir: pathlib.Path, like: Any):
-  """The steps that were saved, and a function of one to its state."""
+def _saved_steps(workdir: pathlib.Path) -> list[int]:
+  folder = workdir / "checkpoints"
+  if not folder.is_dir():
+    return []
+  return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit())
+
+
+def _restore(workdir: pathlib.Path, step: int, like: State) -> State:
+  """A state that was saved; raises whatever a damaged file makes Orbax raise.
+
+  Not by a manager, which can't be had where the metadata of one is damaged.
+  """
   import orbax.checkpoint as ocp
 
-  target = ocp.args.StandardRestore(
-    jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-  )
-  with _checkpoints(workdir) as manager:
-    yield (
-      sorted(manager.all_steps()),
-      lambda step: manager.restore(step, args=target),
+  folder = (workdir / "checkpoints" / str(step)).resolve()
+  target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+  alone = _alone()
+  handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
+  with ocp.Checkpointer(handler, multiprocessing_options=alone) as reader:
+    state = reader.restore(
+      folder / "default", args=ocp.args.StandardRestore(target)
     )
+  metadata = json.loads((folder / "_CHECKPOINT_METADATA").read_bytes())
+  if metadata["custom_metadata"]["sha256"] != _digest(state):
+    raise ValueError("its numbers are not those that were saved")
+  return state
+
+
+def _digest(state) -> str:
+  """Of the state's bytes, which Orbax itself does not watch over."""
+  found = hashlib.sha256()
+  for leaf in jax.tree.leaves(state):
+    found.update(np.asarray(leaf).tobytes())
+  return found.hexdigest()
 
 
 def _move_away(checkpoint: pathlib.Path):
@@ -398,20 +418,25 @@ def _move_away(checkpoint: pathlib.Path):
   )
 
 
-def _checkpoints(workdir: pathlib.Path, keep: int | None = None):
+def _alone():
+  """Of several processes, each saves and reads alone, and waits for none."""
   import orbax.checkpoint as ocp
 
-  # Of several processes, each saves what it is asked to, and waits for none.
   index = jax.process_index()
-  alone = ocp.options.MultiprocessingOptions(
+  return ocp.options.MultiprocessingOptions(
     primary_host=index,
     active_processes={index},
     barrier_sync_key_prefix=f"process_{index}",
   )
+
+
+def _checkpoints(workdir: pathlib.Path, keep: int):
+  import orbax.checkpoint as ocp
+
   options = ocp.CheckpointManagerOptions(
     max_to_keep=keep,
     enable_async_checkpointing=False,
-    multiprocessing_options=alone,
+    multiprocessing_options=_alone(),
     create=False,  # which Orbax leaves to the first process
   )
   folder = (workdir / "checkpoints").resolve()

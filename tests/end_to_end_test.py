@@ -150,6 +150,14 @@ def test_readme_shows_what_the_demo_printed():
   assert textwrap.dedent(shown).strip() == show.table(demo)
 
 
+def test_nothing_is_pickled():
+  """But by submitit, which hands a batch's number and folder to Slurm so."""
+  for folder in ("icl_causal", "experiments", "configs"):
+    for path in (ROOT / folder).glob("*.py"):
+      text = path.read_text()
+      assert not re.search(r"pickle|\bnp\.load\(", text), path
+
+
 CONFIGS = [
   (module, f"{variant},{tier}")
   for module in (single_parent, two_stage)

@@ -85,7 +85,9 @@ def test_gradient_of_two_processes_is_that_of_one(tmp_path):
   )
   _together(str(script))
   _finish([_python(str(script))])
-  two, one = (np.load(tmp_path / f"{n}.npz") for n in (2, 1))
+  two, one = (
+    np.load(tmp_path / f"{n}.npz", allow_pickle=False) for n in (2, 1)
+  )
   for name in one:
     assert np.abs(one[name]).max() > 1e-4
     np.testing.assert_allclose(two[name], one[name], rtol=0, atol=1e-6)
