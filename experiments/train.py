@@ -44,22 +44,21 @@ def main():
   build.check_devices(config)
   workdir = cli.workdir(f"{config.graph.name}-{runs.digest(config.to_dict())}")
   graph = build.graph(config)
-  stop = stopping.when_asked()
+  asked = stopping.when_asked()
+
+  def stop() -> bool:
+    return processes.any_of_them(asked())
+
   with processes.opened(
     workdir, config.to_dict(), flags.FLAGS.overwrite
   ) as finished:
-    if not finished:
-      follow = copies.none
-      if processes.is_first():
-        follow = copies.asked(workdir, config.to_dict())
-      train(
-        config,
-        graph,
-        workdir,
-        flags.FLAGS.keep,
-        lambda: processes.any_of_them(stop()),
-        follow,
-      )
+    follow = copies.none
+    if processes.is_first():
+      follow = copies.asked(workdir, config.to_dict())
+    if finished:
+      follow()
+    else:
+      train(config, graph, workdir, flags.FLAGS.keep, stop, follow)
   if processes.is_first():
     if finished:
       print(f"{workdir} is finished; --overwrite runs it again")

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -79,14 +80,16 @@ def test_copies_follow_the_metrics_also_after_a_cut(tmp_path):
     "--wandb",
   )
   _run(*command)
-  rows = runs.read_metrics(workdir)
-  assert [row["step"] for row in rows] == [0, 2, 4, 6, 8]
-  _check(workdir, rows)
+  whole = runs.read_metrics(workdir)
+  assert [row["step"] for row in whole] == [0, 2, 4, 6, 8]
   # Cut off before the last checkpoint: its steps are taken again.
   (workdir / "result.json").unlink()
   (workdir / "checkpoints" / "8").rename(tmp_path / "8")
   _run(*command)
   _check(workdir, runs.read_metrics(workdir))
+  shutil.rmtree(workdir / "tensorboard")
+  _run(*command[:-1])  # a finished run is copied, too
+  assert len(list((workdir / "tensorboard").iterdir())) == 1
 
 
 def _check(workdir, rows):
