@@ -48,7 +48,7 @@ def run(main: Callable[[], None]):
     except NonFinite as error:
       _stop(error, 3)
     except OSError as error:
-      _stop(f"{error.filename or 'the system'}: {error.strerror}", 2)
+      _stop(f"{error.filename or 'the system'}: {error.strerror or error}", 2)
     except KeyboardInterrupt:
       _stop("interrupted", 130)
     except stopping.Stopped as stopped:

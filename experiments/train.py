@@ -110,7 +110,7 @@ def train(
       runs.write_failure(workdir, seen)
     raise cli.NonFinite(
       f"{seen['what']} at step {seen['step']}: stopped; {workdir} keeps the "
-      "state before it, and failed.json what was seen"
+      "last state saved before it, and failed.json what was seen"
     )
 
   def measure(state):

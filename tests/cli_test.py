@@ -115,7 +115,7 @@ def test_loss_that_is_not_finite_stops_the_run(tmp_path):
     "train", MANUAL, *TINY, workdir, "--config.train.learning_rate=1e38"
   )
   assert done.stderr.startswith("error: the loss is not finite at step 2: ")
-  assert "keeps the state before it" in done.stderr
+  assert "keeps the last state saved before it" in done.stderr
   assert done.stderr.count("\n") == 1, done.stderr
   assert done.returncode == 3
   assert not (tmp_path / "run" / "result.json").exists()
