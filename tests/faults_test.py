@@ -89,7 +89,7 @@ def disk(tmp_path):
   mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
   done = subprocess.run(mount, capture_output=True, text=True)
   if done.returncode:
-    pytest.skip(f"root mounts the disk of this test: {done.stderr.strip()}")
+    pytest.skip(f"only root can mount a small disk: {done.stderr.strip()}")
   yield folder
   subprocess.run(["umount", "--lazy", str(folder)], check=True)
 

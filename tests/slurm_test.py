@@ -16,7 +16,9 @@ from experiments import clocks
 ROOT = pathlib.Path(__file__).parents[1]
 
 NO_SLURM = shutil.which("slurmctld") is None  # apt-get install slurm-wlm
-pytestmark = pytest.mark.skipif(NO_SLURM, reason="Slurm is not installed")
+pytestmark = pytest.mark.skipif(
+  NO_SLURM, reason="needs Slurm, as .ci/run has it"
+)
 
 CONF = """
 ClusterName=test
