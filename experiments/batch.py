@@ -5,10 +5,10 @@ of all is saved together while they train.
 """
 
 from collections.abc import Callable, Sequence
-import itertools
 import math
 import os
 import pathlib
+import shutil
 import sys
 import time
 from typing import Any, NamedTuple
@@ -86,15 +86,15 @@ def train(
     compiled = compile_batch(batch, parallel)
     state = _resume(saved, compiled.start, len(batch))
     step, last = int(state.step[0]), batch[0].config.train.steps
-    begun = step > 0  # or some may have rows of a time in another batch
-    kept = [
-      runs.cut_metrics(home, step if begun else -1)
-      for home in homes
-      if not is_done(home)
-    ]
-    rows = list(itertools.chain(*kept))
+    unfinished = [home for home in homes if not is_done(home)]
+    rows = [runs.cut_metrics(home, step) for home in unfinished]
+    begun = all(mine and mine[-1]["step"] == step for mine in rows)
+    if not begun:  # or trained in another batch since, and cut off there
+      shutil.rmtree(saved / "checkpoints", ignore_errors=True)
+      state, step = compiled.start, 0
+      rows = [runs.cut_metrics(home, -1) for home in unfinished]
     spent = {
-      name: max((row[name] for row in rows), default=0.0)
+      name: max((mine[-1][name] for mine in rows if mine), default=0.0)
       for name in clocks.TIMES
     }
     clock = clocks.start(started, spent)

@@ -69,6 +69,22 @@ def is_first() -> bool:
 
 
 @contextlib.contextmanager
+def one_fate() -> Iterator[None]:
+  """What fails in one process fails in all, and none waits for another.
+
+  Raises:
+    RunError: in those that would have gone on.
+  """
+  failed = None
+  try:
+    yield
+  except Exception as error:
+    failed = error
+  if any_of_them(failed is not None):
+    raise failed or runs.RunError("another process can't go on, and says why")
+
+
+@contextlib.contextmanager
 def opened(
   workdir: pathlib.Path, config: Mapping, overwrite: bool
 ) -> Iterator[bool]:
@@ -78,18 +94,12 @@ def opened(
     RunError: in all of them, if the first one is refused.
   """
   with contextlib.ExitStack() as stack:
-    answer, refused = 0, None
-    if is_first():
-      try:
-        answer = int(
-          stack.enter_context(runs.opened(workdir, config, overwrite))
-        )
-      except runs.RunError as error:
-        answer, refused = 2, error
-    answer = int(from_first(answer))
-    if answer == 2:
-      raise refused or runs.RunError(f"{workdir} was refused")
-    yield bool(answer)
+    finished = False
+    with one_fate():
+      if is_first():
+        run = runs.opened(workdir, config, overwrite)
+        finished = stack.enter_context(run)
+    yield bool(from_first(finished))
 
 
 def from_first(tree: Tree) -> Tree:

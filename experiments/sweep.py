@@ -37,9 +37,11 @@ def main():
   stop = stopping.when_asked()
   with processes.opened(workdir, record, flags.FLAGS.overwrite) as finished:
     if not finished:
-      train(workdir, planned, stop)
-      if processes.is_first():
-        finish(workdir, config, planned)
+      with processes.one_fate():  # and each waits for the last
+        train(workdir, planned, stop)
+      with processes.one_fate():
+        if processes.is_first():
+          finish(workdir, config, planned)
   if processes.is_first():
     if finished:
       print(f"{workdir} is finished; --overwrite runs it again")
@@ -57,7 +59,6 @@ def train(workdir: pathlib.Path, planned: list[Run], stop: Callable[[], bool]):
   index, num = jax.process_index(), jax.process_count()
   for together in plan.batches(planned, per_batch, num)[index::num]:
     batch.train(together, workdir, parallel, stop)
-  processes.from_first(0)  # waits for all
 
 
 def finish(workdir: pathlib.Path, config: build.Config, planned: list[Run]):

@@ -53,11 +53,12 @@ def main():
     workdir, config.to_dict(), flags.FLAGS.overwrite
   ) as finished:
     follow = copies.none
-    if processes.is_first():
-      follow = copies.asked(workdir, config.to_dict())
-    if finished:
-      follow()
-    else:
+    with processes.one_fate():
+      if processes.is_first():
+        follow = copies.asked(workdir, config.to_dict())
+        if finished:
+          follow()
+    if not finished:
       train(config, graph, workdir, flags.FLAGS.keep, stop, follow)
   if processes.is_first():
     if finished:
@@ -106,8 +107,9 @@ def train(
   take_steps = jax.jit(run.take_steps, donate_argnums=1, out_shardings=whole)
 
   def fail(seen: dict):
-    if writes:
-      runs.write_failure(workdir, seen)
+    with processes.one_fate():
+      if writes:
+        runs.write_failure(workdir, seen)
     raise cli.NonFinite(
       f"{seen['what']} at step {seen['step']}: stopped; {workdir} keeps the "
       "last state saved before it, and failed.json what was seen"
@@ -126,9 +128,10 @@ def train(
   def record(state, steps: training.Steps | None):
     _, edges, row = measure(state)
     row |= {"step": int(state.step), **means(steps), **clock.seconds()}
-    if writes:
-      clock.save(runs.append_metrics, workdir, row)
-      clock.save(follow)
+    with processes.one_fate():
+      if writes:
+        clock.save(runs.append_metrics, workdir, row)
+        clock.save(follow)
     bar.set_postfix_str(
       f"loss {row['loss']:.3f}, edges {edges.recovered}/{edges.edges}"
     )
@@ -137,8 +140,6 @@ def train(
   state, spent = resume(workdir, jax.device_get(start))
   state = jax.device_put(state, whole)
   clock = clocks.start(started, spent)
-  if writes:  # of a time before: what follows comes to it again, or not
-    (workdir / "failed.json").unlink(missing_ok=True)
   step, last = int(state.step), config.train.steps
   with tqdm.tqdm(
     total=last,
@@ -155,9 +156,10 @@ def train(
       step = int(state.step)
       record(state, steps)
       ends = stop() or step == last
-      if writes:
-        arguments = workdir, step, jax.device_get(state), keep or 2
-        clock.sparingly(ends or bool(keep), runs.save_state, *arguments)
+      with processes.one_fate():
+        if writes:
+          arguments = workdir, step, jax.device_get(state), keep or 2
+          clock.sparingly(ends or bool(keep), runs.save_state, *arguments)
       if ends and step < last:
         raise stopping.Stopped(f"stopped at step {step} of {last}")
       bar.update(config.train.eval_every)
@@ -165,28 +167,32 @@ def train(
   found, edges, result = measure(state)
   result |= reference_losses(predictors)
   result |= {"steps": step, **clock.seconds()}
-  if writes:
-    from experiments import draw  # loads matplotlib, which --help can spare
+  with processes.one_fate():
+    if writes:
+      from experiments import draw  # loads matplotlib, which --help can spare
 
-    draw.write(
-      workdir, config, graph, state.params, found.attention, edges, result
-    )
-    runs.write_result(workdir, result)
+      draw.write(
+        workdir, config, graph, state.params, found.attention, edges, result
+      )
+      runs.write_result(workdir, result)
 
 
 def resume(workdir: pathlib.Path, start: training.TrainState):
   """The newest saved state, or `start`, and the seconds that went into it.
 
-  Metrics after that state are dropped. No seconds: nothing was written yet.
+  Metrics after that state are dropped, and so is what was seen of a number that
+  is not finite: the run comes to it again. No seconds: nothing was written yet.
   """
   state, spent = start, dict.fromkeys(clocks.TIMES, 0.0)
-  if processes.is_first():
-    saved, messages = runs.load_state(workdir, start)
-    for message in messages:
-      print(f"warning: {message}", file=sys.stderr)
-    state = start if saved is None else saved
-    rows = runs.cut_metrics(workdir, int(state.step))
-    spent = {name: rows[-1][name] if rows else 0.0 for name in spent}
+  with processes.one_fate():
+    if processes.is_first():
+      saved, messages = runs.load_state(workdir, start)
+      for message in messages:
+        print(f"warning: {message}", file=sys.stderr)
+      state = start if saved is None else saved
+      rows = runs.cut_metrics(workdir, int(state.step))
+      spent = {name: rows[-1][name] if rows else 0.0 for name in spent}
+      (workdir / "failed.json").unlink(missing_ok=True)
   state, spent = processes.from_first((state, spent))
   return state, {name: float(seconds) for name, seconds in spent.items()}
 

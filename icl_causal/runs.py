@@ -28,7 +28,6 @@ import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
-import numpy as np
 
 from icl_causal import locks
 
@@ -39,7 +38,7 @@ State = TypeVar("State")
 
 # Of run directories. A change after which an older directory, its states or
 # its data, would be misread makes it one more.
-FORMAT = 1
+FORMAT = 2
 
 # What may be in a directory before the config is.
 _EARLY = {locks.NAME, "environment.json"}
@@ -205,15 +204,10 @@ def cut_metrics(workdir: pathlib.Path, step: int) -> list[dict]:
 
 def save_state(workdir: pathlib.Path, step: int, state: Any, keep: int = 2):
   """Saves the state after `step` steps; the `keep` newest ones stay."""
-  import orbax.checkpoint as ocp
+  from icl_causal import checkpoints
 
   try:
-    with _checkpoints(workdir, keep) as manager:
-      manager.save(
-        step,
-        args=ocp.args.StandardSave(state),
-        custom_metadata={"sha256": _digest(state)},
-      )
+    checkpoints.save(workdir / "checkpoints", step, state, keep)
   except Exception as error:  # whatever a full disk makes Orbax raise
     raise RunError(
       f"can't save the state of step {step} in {workdir}: {_cause(error)}"
@@ -381,32 +375,9 @@ def _saved_steps(workdir: pathlib.Path) -> list[int]:
 
 
 def _restore(workdir: pathlib.Path, step: int, like: State) -> State:
-  """A state that was saved; raises whatever a damaged file makes Orbax raise.
+  from icl_causal import checkpoints  # loads Orbax, half a second
 
-  Not by a manager, which can't be had where the metadata of one is damaged.
-  """
-  import orbax.checkpoint as ocp
-
-  folder = (workdir / "checkpoints" / str(step)).resolve()
-  target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-  alone = _alone()
-  handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
-  with ocp.Checkpointer(handler, multiprocessing_options=alone) as reader:
-    state = reader.restore(
-      folder / "default", args=ocp.args.StandardRestore(target)
-    )
-  metadata = json.loads((folder / "_CHECKPOINT_METADATA").read_bytes())
-  if metadata["custom_metadata"]["sha256"] != _digest(state):
-    raise ValueError("its numbers are not those that were saved")
-  return state
-
-
-def _digest(state) -> str:
-  """Of the state's bytes, which Orbax itself does not watch over."""
-  found = hashlib.sha256()
-  for leaf in jax.tree.leaves(state):
-    found.update(np.asarray(leaf).tobytes())
-  return found.hexdigest()
+  return checkpoints.load(workdir / "checkpoints", step, like)
 
 
 def _move_away(checkpoint: pathlib.Path):
@@ -416,32 +387,6 @@ def _move_away(checkpoint: pathlib.Path):
   checkpoint.replace(
     next(folder / name for name in names if not (folder / name).exists())
   )
-
-
-def _alone():
-  """Of several processes, each saves and reads alone, and waits for none."""
-  import orbax.checkpoint as ocp
-
-  index = jax.process_index()
-  return ocp.options.MultiprocessingOptions(
-    primary_host=index,
-    active_processes={index},
-    barrier_sync_key_prefix=f"process_{index}",
-  )
-
-
-def _checkpoints(workdir: pathlib.Path, keep: int):
-  import orbax.checkpoint as ocp
-
-  options = ocp.CheckpointManagerOptions(
-    max_to_keep=keep,
-    enable_async_checkpointing=False,
-    multiprocessing_options=_alone(),
-    create=False,  # which Orbax leaves to the first process
-  )
-  folder = (workdir / "checkpoints").resolve()
-  folder.mkdir(exist_ok=True)
-  return ocp.CheckpointManager(folder, options=options)
 
 
 def _read_json(path: pathlib.Path) -> dict:

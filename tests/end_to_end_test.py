@@ -154,7 +154,10 @@ def test_nothing_is_pickled():
   """But by submitit, which hands a batch's number and folder to Slurm so."""
   for folder in ("icl_causal", "experiments", "configs"):
     for path in (ROOT / folder).glob("*.py"):
-      text = path.read_text()
+      text, loads = re.subn(
+        r"\bnp\.load\([^()]*, allow_pickle=False\)", "", path.read_text()
+      )
+      assert loads == (path.name == "checkpoints.py")
       assert not re.search(r"pickle|\bnp\.load\(", text), path
 
 

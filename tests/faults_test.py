@@ -111,8 +111,6 @@ def _saved(workdir):
   }
 
 
-# Orbax leaves loops of its threads open where it fails.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("spare", [0, 4096, 65536])
 def test_a_full_disk(whole, disk, spare):
   workdir, before = disk / "run", {}
@@ -133,6 +131,29 @@ def test_a_full_disk(whole, disk, spare):
   assert left.by_run(workdir)["state"]
   _train(workdir)
   assert left.by_run(workdir) == whole
+
+
+def test_a_state_on_a_full_disk(disk, capfd):
+  """At every size that is left it is saved or not, and the one before stays."""
+  states = {step: {"W": np.full(5000, step, np.float32)} for step in (1, 2)}
+  runs.save_state(disk, 1, states[1])
+  seen = set()
+  for spare in range(0, 60_000, 2048):
+    _fill(disk, spare)
+    newest, message = 2, "can't save: No space left"
+    try:
+      runs.save_state(disk, 2, states[2])
+    except runs.RunError as error:
+      newest, message = 1, str(error)
+    assert re.fullmatch(r"can't save.*No space left[^\n]*", message)
+    found, messages = runs.load_state(disk, states[1])
+    np.testing.assert_array_equal(found["W"], states[newest]["W"])
+    assert messages == []
+    seen.add(newest)
+    (disk / "filler").unlink()
+    shutil.rmtree(disk / "checkpoints" / "2", ignore_errors=True)
+  assert seen == {1, 2}
+  assert capfd.readouterr().err == ""
 
 
 def test_a_full_disk_as_a_user_sees_it(disk):

@@ -26,15 +26,15 @@ def _python(*arguments):
   )
 
 
-def _finish(processes):
+def _finish(processes, code):
   texts = [process.communicate(timeout=300) for process in processes]
   for process, (_, stderr) in zip(processes, texts, strict=True):
-    assert process.returncode == 0, stderr
-  return [stdout for stdout, _ in texts]
+    assert process.returncode == code, stderr
+  return texts
 
 
-def _together(*arguments):
-  """The outputs of two processes that run the same command as one."""
+def _ended(code, *arguments):
+  """(stdout, stderr) of two processes that run the same command as one."""
   with socket.socket() as free:
     free.bind(("localhost", 0))
     where = f"--coordinator=localhost:{free.getsockname()[1]}"
@@ -42,8 +42,14 @@ def _together(*arguments):
     [
       _python(*arguments, where, "--num_processes=2", f"--process_id={i}")
       for i in range(2)
-    ]
+    ],
+    code,
   )
+
+
+def _together(*arguments):
+  """The outputs of two that come to their end."""
+  return [stdout for stdout, _ in _ended(0, *arguments)]
 
 
 def test_gradient_of_two_processes_is_that_of_one(tmp_path):
@@ -84,7 +90,7 @@ def test_gradient_of_two_processes_is_that_of_one(tmp_path):
     """).replace("OUT", str(tmp_path))
   )
   _together(str(script))
-  _finish([_python(str(script))])
+  _finish([_python(str(script))], 0)
   two, one = (
     np.load(tmp_path / f"{n}.npz", allow_pickle=False) for n in (2, 1)
   )
@@ -123,6 +129,14 @@ def test_a_run_of_two_processes_stopped_and_resumed(tmp_path):
   again = json.loads((home / "result.json").read_text())
   times = dict.fromkeys(clocks.TIMES, 0)
   assert {**again, **times} == {**whole, **times}
+  # What can't be written by the first one ends both.
+  (home / "result.json").unlink()
+  os.rename(home / "checkpoints", tmp_path / "saved")
+  (home / "checkpoints").write_text("no folder")
+  (_, first), (_, second) = _ended(2, *command)
+  assert "error: can't save the state of step 2" in first
+  assert "File exists" in first
+  assert "error: another process can't go on, and says why" in second
 
 
 def test_two_processes_share_a_sweep(tmp_path):

@@ -1,4 +1,3 @@
-import contextlib
 import json
 
 import jax
@@ -229,30 +228,6 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, damage):
   assert (workdir / "damaged_checkpoints" / "2.1").is_dir()
   runs.save_state(workdir, 2, _state(2))
   _equal(runs.load_state(workdir, _state(0))[0], _state(2))
-
-
-# Orbax leaves loops of its threads open where it fails.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_flipped_bit_is_never_misread(tmp_path):
-  workdir = _workdir(tmp_path)
-  runs.save_state(workdir, 1, _state(1))
-  generator, refused = np.random.default_rng(0), 0
-  for path in sorted((workdir / "checkpoints").rglob("*")):
-    if not path.is_file():
-      continue
-    data = path.read_bytes()
-    for at in generator.integers(len(data), size=min(len(data), 4)):
-      flipped = bytearray(data)
-      flipped[at] ^= 1 << generator.integers(8)
-      path.write_bytes(flipped)
-      state = None
-      with contextlib.suppress(runs.RunError):
-        state, _ = runs.load_state(workdir, _state(0))
-        _equal(state, _state(1))
-      refused += state is None
-    path.write_bytes(data)
-  assert refused > 5
-  _equal(runs.load_state(workdir, _state(0))[0], _state(1))
 
 
 def test_with_no_checkpoint_that_can_be_read_nothing_is_begun_anew(tmp_path):

@@ -165,6 +165,17 @@ def test_a_sweep_asked_to_stop_goes_on_to_the_same_end(finished, tmp_path):
   assert _left(tmp_path / "run") == _left(workdir)
 
 
+def test_a_run_of_a_batch_that_another_batch_began_anew(finished, tmp_path):
+  """Its rows are not those of the state that the first batch has."""
+  workdir, planned, _ = finished
+  with pytest.raises(Stopped):
+    batch.train(planned, tmp_path / "run", 2, stop=lambda: True)
+  for run, kept in ((planned[2], 0), (planned[4], -1)):  # as a kill leaves it
+    runs.cut_metrics(batch.folder(tmp_path / "run", run), kept)
+  batch.train(planned, tmp_path / "run", 2)
+  assert _left(tmp_path / "run") == _left(workdir)
+
+
 def test_a_batch_is_trained_by_one_process(finished, tmp_path):
   _, planned, _ = finished
   name = runs.digest({"runs": [run.name for run in planned[:2]]})
