@@ -7,6 +7,7 @@ from jax.scipy import special
 
 from icl_causal import bayes
 from icl_causal.graphs import Graph
+from icl_causal.priors import RootLaw
 
 
 def loss(f_S, y_S, epsilon=0.0) -> jax.Array:
@@ -45,6 +46,38 @@ def predictor_losses(x_BxT, y_BxS, graph: Graph, alpha) -> dict:
     for name, f in predictors.items()
   }
   return losses | {"entropy": bayes.entropy(y_BxS)}
+
+
+def exact_posterior_losses(
+  key,
+  x_BxT,
+  y_BxS,
+  graph: Graph,
+  alpha,
+  num_samples: int,
+  root_law: RootLaw | None = None,
+) -> tuple[jax.Array, jax.Array]:
+  """The loss of the exact posterior on each prompt, and its effective samples.
+
+  Args:
+    key: a typed key.
+    x_BxT: the tokens of prompts.
+    y_BxS: their targets.
+    graph: that they were drawn from.
+    alpha: concentration of their prior.
+    num_samples: kernels to draw for each prompt.
+    root_law: of their prior.
+  """
+
+  def one(prompt):
+    key, x_T, y_S = prompt
+    f_S, effective = bayes.exact_posterior(
+      key, x_T, graph, alpha, y_S.size, num_samples, root_law
+    )
+    return loss(f_S, y_S), effective
+
+  keys_B = jax.random.split(key, len(x_BxT))
+  return jax.lax.map(one, (keys_B, x_BxT, y_BxS))
 
 
 def mean_and_standard_error(values_N) -> tuple[float, float]:

@@ -49,12 +49,17 @@ def floored_dirichlet(alpha, gamma, root_law: RootLaw | None = None) -> Prior:
   _require((gamma >= 0) & (gamma <= 1), f"gamma is from 0 to 1, got {gamma}")
 
   def prior(key, S, K):
-    law = root_law or ("stationary" if K == 1 else "uniform")
+    law = root_law or default_root_law(K)
     num_rows = (S + 1) ** K - (law != "dirichlet")
     rows_MxS = dirichlet_rows(key, alpha, num_rows, S)
     return _table((1 - gamma) * rows_MxS + gamma / S, law, S, K)
 
   return prior
+
+
+def default_root_law(K: int) -> RootLaw:
+  """`stationary` for single parents, `uniform` for up to K > 1."""
+  return "stationary" if K == 1 else "uniform"
 
 
 def fixed(kernel, root_law: RootLaw = "stationary") -> Prior:

@@ -66,6 +66,118 @@ def test_edge_posterior_integrates_over_kernels(graph, alpha):
     np.testing.assert_allclose(f_S, [expected, 1 - expected], atol=1e-6)
 
 
+FOREST = graphs.from_parents([-1, -1, 0, -1, 1, 0, -1, -1])
+
+
+@pytest.mark.parametrize("alpha", [0.1, 1.0])
+def test_exact_posterior_integrates_over_kernels_and_roots(alpha):
+  """As above, with the roots, whose law is (pi(0|1), pi(1|0)) / their sum.
+
+  By the midpoint rule in the quantiles of each row.
+  """
+  num, repeats = 256, 16
+  u_N = (np.arange(1000) + 0.5) / 1000
+  p_N = special.betaincinv(alpha, alpha, u_N)
+  row0_NxN, row1_NxN = np.meshgrid(p_N, p_N, indexing="ij")
+  pi = np.array([[row0_NxN, 1 - row0_NxN], [row1_NxN, 1 - row1_NxN]])
+  mu = np.array([pi[1, 0], pi[0, 1]]) / (pi[1, 0] + pi[0, 1])
+  posterior = jax.jit(
+    jax.vmap(
+      lambda key, x_T: bayes.exact_posterior(key, x_T, FOREST, alpha, 2, num),
+      in_axes=(0, None),
+    )
+  )
+  rng, moved = np.random.default_rng(1), []
+  for case in range(12):
+    x_T = rng.integers(0, 2, 8)
+    likelihood = np.ones_like(row0_NxN)
+    for child, parent in graphs.edges(FOREST):
+      likelihood = likelihood * pi[x_T[parent], x_T[child]]
+    edges_only = (likelihood * pi[x_T[-1], 0]).sum() / likelihood.sum()
+    for root in (0, 1, 3, 6):
+      likelihood = likelihood * mu[x_T[root]]
+    expected = (likelihood * pi[x_T[-1], 0]).sum() / likelihood.sum()
+    keys = jax.random.split(jax.random.key(case), repeats)
+    f_RxS, ess_R = posterior(keys, jnp.asarray(x_T))
+    np.testing.assert_allclose(f_RxS.sum(axis=1), 1, atol=1e-5)
+    assert (ess_R > 20).all()
+    assert (ess_R <= num).all()
+    error = f_RxS[:, 0].std(ddof=1) / np.sqrt(repeats)
+    assert abs(f_RxS[:, 0].mean() - expected) < 4 * error + 5e-4
+    moved.append(abs(expected - edges_only) / error)
+  assert np.median(moved) > 4  # the edge posterior would not pass
+
+
+def test_exact_posterior_by_kernels_from_the_prior():
+  """Three states: kernels drawn from the prior, weighed by all the tokens."""
+  x_T, alpha, num = np.array([2, 0, 1, 0, 0, 2, 1, 2]), 0.3, 2**19
+  rng = np.random.default_rng(0)
+  pi = rng.dirichlet([alpha] * 3, size=(num, 3))
+  mu = np.linalg.matrix_power(0.5 * np.eye(3) + 0.5 * pi, 4096)[:, 0]
+  weight = np.ones(num)
+  for child, parent in graphs.edges(FOREST):
+    weight *= pi[:, x_T[parent], x_T[child]]
+  for root in (0, 1, 3, 6):
+    weight *= mu[:, x_T[root]]
+  expected = weight @ pi[:, x_T[-1]] / weight.sum()
+  around = pi[:, x_T[-1]] - expected
+  error = np.sqrt((weight**2) @ (around**2)) / weight.sum()
+  keys = jax.random.split(jax.random.key(0), 16)
+  f_RxS, ess_R = jax.jit(
+    jax.vmap(
+      lambda key: bayes.exact_posterior(
+        key, jnp.asarray(x_T), FOREST, alpha, 3, 512
+      )
+    )
+  )(keys)
+  error = np.hypot(error, f_RxS.std(axis=0, ddof=1) / 4)
+  assert (error < 0.01).all()
+  assert (np.abs(f_RxS.mean(axis=0) - expected) < 4 * error).all()
+  edges_only = bayes.edge_posterior(jnp.asarray(x_T), FOREST, alpha, 3)
+  assert (np.abs(edges_only - expected) > 8 * error).any()
+  # No more noise than the means of that many draws from the posterior have.
+  variance = weight @ around**2 / weight.sum()
+  assert 50 < ess_R.mean() < 512
+  assert (f_RxS.var(axis=0, ddof=1) < 2 * variance / ess_R.mean()).all()
+
+
+def test_exact_posterior_is_that_of_the_edges_where_roots_do_not_speak():
+  two = graphs.from_parents([-1, -1, (0, 1), (1, 2), 1, -1], (1, 2))
+  x_T = jnp.array([0, 1, 0, 2, 2, 1])
+  for graph, law in (
+    (two, None),
+    (two, "dirichlet"),
+    (graphs.chain(6), "uniform"),
+  ):
+    f_S, ess = bayes.exact_posterior(
+      jax.random.key(0), x_T, graph, 0.5, 3, 7, law
+    )
+    np.testing.assert_array_equal(f_S, bayes.edge_posterior(x_T, graph, 0.5, 3))
+    assert ess == 7
+  with pytest.raises(ValueError, match="single parents, got K = 2"):
+    bayes.exact_posterior(jax.random.key(0), x_T, two, 0.5, 3, 7, "stationary")
+
+
+def test_exact_posterior_is_the_best_predictor():
+  """Its loss is the least, on prompts with many roots."""
+  graph, num, alpha = graphs.pairs(20), 512, 0.1
+  batch = jax.jit(sampling.sample_batch, static_argnums=(2, 3, 4))(
+    jax.random.key(0), graph, priors.dirichlet(alpha), 3, num
+  )
+  f_NxS, _ = jax.jit(
+    lambda keys, x_NxT: jax.lax.map(
+      lambda a: bayes.exact_posterior(*a, graph, alpha, 3, 128),
+      (keys, x_NxT),
+      batch_size=32,
+    )
+  )(jax.random.split(jax.random.key(1), num), batch.x_T)
+  edges_NxS = jax.vmap(lambda x_T: bayes.edge_posterior(x_T, graph, alpha, 3))(
+    batch.x_T
+  )
+  gain_N = (batch.y_S * np.log(f_NxS / edges_NxS)).sum(axis=1)
+  assert gain_N.mean() > 3 * gain_N.std() / np.sqrt(num)
+
+
 def test_unigram_and_uniform_by_hand():
   x_T = jnp.array([0, 0, 2, 0])
   np.testing.assert_allclose(bayes.unigram(x_T, 3), [4 / 7, 1 / 7, 2 / 7])
