@@ -28,6 +28,7 @@ def get_config(variant: str = "graphs") -> ConfigDict:
     raise ValueError(f"variant {variant!r} must be one of {VARIANTS}")
   if variant == "graphs":
     config = two_stage.get_config("forest")
+    config.eval.posterior_prompts = 0  # as long as all the training otherwise
     config.sweep = {
       "grid": {"graph": {"seed": tuple(range(16))}, "seed": (0, 1, 2, 3)},
       "random": {},
@@ -38,7 +39,7 @@ def get_config(variant: str = "graphs") -> ConfigDict:
   config: Any = single_parent.get_config("chain")
   config.prior.S = 3
   config.train.update(steps=512, eval_every=64, batch_size=256)
-  config.eval.test_size = 2**14
+  config.eval.update(test_size=2**14, posterior_prompts=0)
   config.sweep = {
     "grid": {"prior": {"alpha": (0.1, 0.3, 1.0)}},
     "random": {"train": {"learning_rate": ("log", 0.002, 0.2)}},

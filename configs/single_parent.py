@@ -76,5 +76,11 @@ def get_config(variant_and_tier: str = "chain,quick") -> ConfigDict:
       "epsilon": 0.0,
     },
   }[tier]
-  config.eval = {"test_size": 2**16, "batch_size": 2**10, "seed": 0}
+  config.eval = {
+    "test_size": 2**16,
+    "batch_size": 2**10,
+    "seed": 0,
+    "posterior_prompts": 2**12,
+    "posterior_samples": 128,
+  }
   return config

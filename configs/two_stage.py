@@ -54,5 +54,11 @@ def get_config(variant_and_tier: str = "forest,quick") -> ConfigDict:
     "rescale_rows": True,
     "epsilon": 0.1,
   }
-  config.eval = {"test_size": 2**12, "batch_size": 2**10, "seed": 0}
+  config.eval = {
+    "test_size": 2**12,
+    "batch_size": 2**10,
+    "seed": 0,
+    "posterior_prompts": 2**10,
+    "posterior_samples": 256,
+  }
   return config

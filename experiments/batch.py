@@ -20,6 +20,7 @@ from experiments import build
 from experiments import clocks
 from experiments import program
 from experiments import stopping
+from experiments.train import against_exact
 from experiments.train import failure
 from experiments.train import means
 from experiments.train import measures
@@ -123,6 +124,8 @@ class Compiled(NamedTuple):
     test: their test sets.
     take_steps: maps (own, state) to (state, Steps).
     evaluate: maps (own, state, test) to Evaluation.
+    exact: maps (own, test) to losses and effective sample sizes; compiled when
+      it is called.
   """
 
   own: program.Member
@@ -130,6 +133,7 @@ class Compiled(NamedTuple):
   test: program.Test
   take_steps: Callable
   evaluate: Callable
+  exact: Callable
 
 
 def compile_batch(batch: Sequence[Run], parallel: int) -> Compiled:
@@ -147,7 +151,8 @@ def compile_batch(batch: Sequence[Run], parallel: int) -> Compiled:
     steps = jax.jit(take_steps, donate_argnums=1).lower(own, state).compile()
     measures = jax.jit(evaluate).lower(own, state, test).compile()
     if parallel == 1 or max(map(_bytes, (steps, measures))) < _memory(mesh):
-      return Compiled(own, state, test, steps, measures)
+      exact = jax.jit(sweeps.over_runs(run.exact, mesh, parallel))
+      return Compiled(own, state, test, steps, measures, exact)
     parallel = math.ceil(parallel / 2)
 
 
@@ -219,11 +224,18 @@ def _finish(batch, homes, compiled: Compiled, state, clock: clocks.Clock):
   """The result and the last state of every run."""
   states = _on_host(state, len(batch))
   results = _measure(batch, compiled, state)
+  exact = None
+  if batch[0].config.eval.posterior_prompts:
+    exact = jax.device_get(compiled.exact(compiled.own, compiled.test))
   for r, (result, home) in enumerate(zip(results, homes, strict=True)):
     if is_done(home):
       continue
     assert result is not None  # or the run would have been marked
-    result |= reference_losses(_predictors(compiled.test, r))
+    predictors = _predictors(compiled.test, r)
+    mine = jax.tree.map(lambda of_runs, r=r: of_runs[r], exact)
+    result |= reference_losses(predictors) | against_exact(
+      result, predictors, mine
+    )
     mine = jax.tree.map(lambda leaf, r=r: leaf[r], states)
     clock.save(runs.save_state, home, int(mine.step), mine)
     result |= {"steps": int(mine.step), **clock.seconds()}

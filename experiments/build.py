@@ -1,6 +1,6 @@
 """From a config to the objects of the library; every field is checked here."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -60,7 +60,7 @@ _OPTIMIZERS = {
     c.rescale_rows,
   ),
 }
-_STREAMS = ("graph", "init", "data", "test")
+_STREAMS = ("graph", "init", "data", "test", "posterior")
 
 
 _FIELDS = {
@@ -89,6 +89,8 @@ _FIELDS = {
   "train.epsilon": fields.NOT_NEGATIVE,
   "eval.test_size": fields.at_least(2),
   "eval.batch_size": fields.at_least(1),
+  "eval.posterior_prompts": fields.at_least(0),
+  "eval.posterior_samples": fields.at_least(2),
   "eval.seed": fields.SEED,
 }
 
@@ -105,6 +107,8 @@ _COMMON = [
   "train.epsilon",
   "eval.test_size",
   "eval.batch_size",
+  "eval.posterior_prompts",
+  "eval.posterior_samples",
   "eval.seed",
 ]
 _CHOICES = {
@@ -151,6 +155,12 @@ def check(config: Config):
       fields.check(flat, name, _FIELDS[name])
   fields.check_multiple(flat, "train.steps", "train.eval_every")
   fields.check_multiple(flat, "eval.test_size", "eval.batch_size")
+  exact = flat["eval.posterior_prompts"]
+  if exact and flat["prior.name"] != "dirichlet":
+    raise Refused(
+      f"eval.posterior_prompts = {exact}: must be 0 unless prior.name = "
+      f"'dirichlet', and it is {flat['prior.name']!r}"
+    )
   heads = flat.get("model.heads")
   if heads and flat["model.matching"] and len(heads) != 2:
     raise Refused(
@@ -170,24 +180,36 @@ def check(config: Config):
     )
 
 
-def num_cores(batch_size: int, test_size: int, available: int) -> int:
+def num_cores(batch_size: int, others: Sequence[int], available: int) -> int:
   """How many of the processor's cores share the prompts evenly.
 
   Each has at least 32 prompts of a batch: below that, what a core gains is lost
   in waiting for the others.
+
+  Args:
+    batch_size: prompts of a batch.
+    others: counts of other prompts that are shared.
+    available: cores.
   """
   return max(
     num
     for num in range(1, available + 1)
     if num == 1
-    or (batch_size % num == test_size % num == 0 and batch_size // num >= 32)
+    or (
+      not any(count % num for count in (batch_size, *others))
+      and batch_size // num >= 32
+    )
   )
 
 
 def check_devices(config: Config):
   """Raises Refused unless the prompts divide over all devices."""
   flat = runs.flatten(config.to_dict())
-  for name in ("train.batch_size", "eval.test_size"):
+  for name in (
+    "train.batch_size",
+    "eval.test_size",
+    "eval.posterior_prompts",
+  ):
     if flat[name] % jax.device_count():
       raise Refused(
         f"{name} = {flat[name]}: must be a multiple of the "

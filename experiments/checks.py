@@ -238,6 +238,7 @@ def _forest_config(config: build.Config, alpha, gamma, T: int, batch_size: int):
   full.seed = full.graph.seed = config.seed
   full.prior.update({"S": config.S, "alpha": alpha})
   full.prior.name, full.prior.gamma = "floored_dirichlet", gamma
+  full.eval.posterior_prompts = 0
   full.train.learning_rate *= T / full.graph.T
   full.graph.T, full.train.batch_size = T, batch_size
   # Stage 2 doesn't change layer 1, which is all that is looked at.

@@ -43,10 +43,15 @@ def write(
       [row["step"] for row in history],
       [row["loss"] for row in history],
       {
-        "uniform": result["uniform_loss"],
-        "unigram": result["unigram_loss"],
-        "edge posterior": result["edge_posterior_loss"],
-        "entropy": result["entropy"],
+        name.removesuffix("_loss").replace("_", " "): result[name]
+        for name in (
+          "uniform_loss",
+          "unigram_loss",
+          "edge_posterior_loss",
+          "exact_posterior_loss",
+          "entropy",
+        )
+        if result[name] is not None
       },
     ),
     "attention": plotting.graph_and_attention(

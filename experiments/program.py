@@ -65,6 +65,8 @@ class Program(NamedTuple):
     take_steps: (state, Steps) after `train.eval_every` more steps.
     draw_test: the test set.
     evaluate: the model of a state on the test set.
+    exact: of the first `eval.posterior_prompts` of it, or of all if there are
+      fewer, the losses of the exact posterior and the effective sample sizes.
   """
 
   start: Callable[[Member], training.TrainState]
@@ -73,6 +75,7 @@ class Program(NamedTuple):
   ]
   draw_test: Callable[[Member], Test]
   evaluate: Callable[[Member, training.TrainState, Test], training.Evaluation]
+  exact: Callable[[Member, Test], tuple[jax.Array, jax.Array]]
 
 
 def member(config: build.Config, graph: Graph) -> Member:
@@ -138,11 +141,39 @@ def program(config: build.Config, mesh: Mesh | None = None) -> Program:
       mine.train.epsilon,
     )
 
+  def exact(own: Member, test: Test):
+    mine = parts(own)[0]
+    num = min(mine.eval.posterior_prompts, mine.eval.test_size)
+    keys = jax.random.split(build.key(mine.eval.seed, "posterior"), num)
+
+    def losses(keys, x_NxT, y_NxS, graph, alpha):
+      return metrics.exact_posterior_losses(
+        keys,
+        x_NxT,
+        y_NxS,
+        graph,
+        alpha,
+        mine.eval.posterior_samples,
+        mine.prior.root_law,
+      )
+
+    if mesh:
+      split, whole = build.by_prompt(mesh).spec, build.whole(mesh).spec
+      losses = jax.shard_map(
+        losses,
+        mesh=mesh,
+        in_specs=(split, split, split, whole, whole),
+        out_specs=split,
+        check_vma=False,
+      )
+    prompts = test.x_NxT[:num], test.y_NxS[:num]
+    return losses(keys, *prompts, own.graph, mine.prior.alpha)
+
   def parts(own: Member):
     mine = _filled(config, own.values)
     return mine, build.model(mine, own.graph), build.optimizer(mine)
 
-  return Program(start, take_steps, draw_test, evaluate)
+  return Program(start, take_steps, draw_test, evaluate, exact)
 
 
 def _filled(config: build.Config, values: dict) -> build.Config:

@@ -98,7 +98,7 @@ def from_textbook(case: Case) -> Implementation:
 def from_library(case: Case) -> Implementation:
   """The library's, over as many devices as `experiments.train` would take."""
   graph, prior = graphs.chain(case.T), priors.dirichlet(ALPHA)
-  num = build.num_cores(case.batch_size, case.batch_size, jax.device_count())
+  num = build.num_cores(case.batch_size, (), jax.device_count())
   mesh = build.mesh(num)
 
   def draw(key):

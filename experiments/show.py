@@ -18,6 +18,8 @@ def rows(result: Mapping) -> list[tuple[str, str]]:
     ("loss (nats)", _with_error(result, "loss")),
     ("  edge posterior", f"{result['edge_posterior_loss']:.4f}"),
     ("  excess over it", _with_error(result, "excess_loss")),
+    ("  exact posterior", _with_error(result, "exact_posterior_loss")),
+    ("  excess over it", _with_error(result, "excess_over_exact")),
     ("  entropy", f"{result['entropy']:.4f}"),
     ("  unigram", f"{result['unigram_loss']:.4f}"),
     ("  uniform", f"{result['uniform_loss']:.4f}"),
@@ -46,4 +48,6 @@ def columns(header: Sequence[str], rows: Sequence[Sequence]) -> str:
 
 
 def _with_error(result: Mapping, name: str) -> str:
+  if result[name] is None:
+    return "-"
   return f"{result[name]:.4f} +- {result[name + '_standard_error']:.4f}"

@@ -6,6 +6,7 @@ A finished run is shown again, an unfinished one goes on where it stopped.
 """
 
 from collections.abc import Callable
+import math
 import pathlib
 import sys
 import time
@@ -29,6 +30,10 @@ from icl_causal import runs
 from icl_causal import training
 from icl_causal.graphs import Graph
 
+# Effective samples below which the exact posterior's loss is not told: there
+# its error in nats, found on pairs and forests, may be over .005.
+ENOUGH = 8.0
+
 
 def main():
   """The command."""
@@ -38,7 +43,9 @@ def main():
   if not processes.is_one_of_several():
     cli.use_cores(
       build.num_cores(
-        config.train.batch_size, config.eval.test_size, cli.cores()
+        config.train.batch_size,
+        (config.eval.test_size, config.eval.posterior_prompts),
+        cli.cores(),
       )
     )
   build.check_devices(config)
@@ -165,7 +172,12 @@ def train(
       bar.update(config.train.eval_every)
 
   found, edges, result = measure(state)
-  result |= reference_losses(predictors)
+  exact = None
+  if config.eval.posterior_prompts:
+    exact = jax.jit(run.exact, out_shardings=whole)(own, test)
+  result |= reference_losses(predictors) | against_exact(
+    result, predictors, exact
+  )
   result |= {"steps": step, **clock.seconds()}
   with processes.one_fate():
     if writes:
@@ -219,11 +231,47 @@ def measures(loss_N, edges: recovery.Recovery, predictors: dict) -> dict:
 
 def reference_losses(predictors: dict) -> dict:
   """The mean loss of each predictor that needs no training."""
-  losses = {
+  return {
     name if name == "entropy" else f"{name}_loss": float(loss_N.mean())
     for name, loss_N in predictors.items()
   }
-  return losses | {"exact_posterior_loss": None}
+
+
+def against_exact(row: dict, predictors: dict, exact) -> dict:
+  """The loss of the exact posterior, and what the model's exceeds it by.
+
+  On the whole test set: that of the edge posterior there, less what the exact
+  one gains on the prompts that it was computed for.
+
+  Args:
+    row: the measures of a model.
+    predictors: losses on the whole test set.
+    exact: losses and effective sample sizes on the first prompts of it, or
+      None. Where the sample sizes are too small, no loss comes of them.
+  """
+  names = (
+    "exact_posterior_loss",
+    "exact_posterior_loss_standard_error",
+    "excess_over_exact",
+    "excess_over_exact_standard_error",
+    "exact_posterior_effective_samples",
+  )
+  if exact is None:
+    return dict.fromkeys(names)
+  loss_M, effective_M = map(np.asarray, exact)
+  edge_N = np.asarray(predictors["edge_posterior"])
+  gain, error = metrics.mean_and_standard_error(edge_N[: len(loss_M)] - loss_M)
+  effective = float(1 / np.mean(1 / effective_M))
+  excess_error = math.hypot(error, row["excess_loss_standard_error"])
+  values = (
+    float(edge_N.mean()) - gain,
+    error,
+    row["excess_loss"] + gain,
+    excess_error,
+  )
+  if not effective >= ENOUGH or not np.isfinite(values).all():
+    values = (None,) * len(values)
+  return dict(zip(names, (*values, effective), strict=True))
 
 
 def means(steps: training.Steps | None) -> dict:

@@ -49,7 +49,7 @@ def predictor_losses(x_BxT, y_BxS, graph: Graph, alpha) -> dict:
 
 
 def exact_posterior_losses(
-  key,
+  key_B,
   x_BxT,
   y_BxS,
   graph: Graph,
@@ -60,12 +60,12 @@ def exact_posterior_losses(
   """The loss of the exact posterior on each prompt, and its effective samples.
 
   Args:
-    key: a typed key.
+    key_B: a typed key for each prompt.
     x_BxT: the tokens of prompts.
     y_BxS: their targets.
     graph: that they were drawn from.
     alpha: concentration of their prior.
-    num_samples: kernels to draw for each prompt.
+    num_samples: as for `bayes.exact_posterior`.
     root_law: of their prior.
   """
 
@@ -76,8 +76,7 @@ def exact_posterior_losses(
     )
     return loss(f_S, y_S), effective
 
-  keys_B = jax.random.split(key, len(x_BxT))
-  return jax.lax.map(one, (keys_B, x_BxT, y_BxS))
+  return jax.lax.map(one, (key_B, x_BxT, y_BxS))
 
 
 def mean_and_standard_error(values_N) -> tuple[float, float]:

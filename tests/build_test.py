@@ -53,6 +53,10 @@ def test_fields_of_training(field, value, message):
   ("fields", "message"),
   [
     ({"model.name": "disentangled"}, "the config has no model.heads"),
+    (
+      {"prior.name": "floored_dirichlet", "prior.gamma": 0.1},
+      "eval.posterior_prompts = 1024: must be 0 unless prior.name = 'dirichlet'",
+    ),
     ({"train.epsilon": 0.0}, "train.epsilon = 0: must be positive for"),
     ({"train.stop": 2.0}, "train.stop = 2.0: must be a number from 0 to 1"),
     (
@@ -125,14 +129,14 @@ def test_theory_reads_what_its_config_holds(check):
     (1024, 4096, 8, 8),
     (1024, 4096, 6, 4),
     (500, 4096, 8, 4),
-    (500, 500, 6, 5),
+    (500, 500, 6, 4),
     (64, 4096, 8, 2),
     (32, 4096, 8, 1),
     (7, 7, 8, 1),
   ],
 )
 def test_cores_share_the_prompts_evenly(batch_size, test_size, available, num):
-  assert build.num_cores(batch_size, test_size, available) == num
+  assert build.num_cores(batch_size, (test_size, 4096), available) == num
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,14 @@ def test_the_graph_is_recovered(finished):
   )
   assert result["entropy"] < result["edge_posterior_loss"]
   np.testing.assert_allclose(result["uniform_loss"], np.log(3), rtol=1e-5)
-  assert result["exact_posterior_loss"] is None
+  gap = result["exact_posterior_loss"] - result["edge_posterior_loss"]
+  assert -0.1 < gap < 4 * result["exact_posterior_loss_standard_error"]
+  np.testing.assert_allclose(
+    result["excess_over_exact"],
+    result["loss"] - result["exact_posterior_loss"],
+    atol=1e-5,
+  )
+  assert result["exact_posterior_effective_samples"] > 30
   page = (workdir / "report.html").read_text()
   assert page.count("data:image/png;base64,") == 4
   for name in ("loss", "attention", "graph", "parameters"):

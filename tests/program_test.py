@@ -8,6 +8,7 @@ from configs import two_stage
 from experiments import build
 from experiments import program
 from icl_causal import graphs
+from icl_causal import metrics
 from icl_causal import models
 from icl_causal import priors
 from icl_causal import sampling
@@ -101,6 +102,7 @@ def test_one_program_reads_every_number(module, variant, base, changes):
     "prior.S": 3,
     "prior.name": "floored_dirichlet",
     "prior.gamma": 0.1,
+    "eval.posterior_prompts": 0,
   }
   config = _config(module, variant, **base)
   run = program.program(config)
@@ -120,3 +122,30 @@ def test_one_program_reads_every_number(module, variant, base, changes):
     changed_N = losses_of(_config(module, variant, **{**base, name: value}))
     assert np.abs(changed_N - plain_N).max() > 1e-6, name
   assert losses._cache_size() == 1
+
+
+@pytest.mark.parametrize("num_prompts", [8, 4096])
+def test_exact_posterior_of_a_program(num_prompts):
+  """That of the library, on the first prompts of the test set, split or not."""
+  config = _config(
+    **{"eval.posterior_prompts": num_prompts, "eval.posterior_samples": 16}
+  )
+  own = program.member(config, build.graph(config))
+  run = program.program(config)
+  test = jax.jit(run.draw_test)(own)
+  found = [
+    jax.jit(program.program(config, mesh).exact)(own, test)
+    for mesh in (None, build.mesh())
+  ]
+  num = min(num_prompts, 64)
+  keys = jax.random.split(build.key(0, "posterior"), num)
+  expected = jax.jit(
+    lambda keys, x_NxT, y_NxS: metrics.exact_posterior_losses(
+      keys, x_NxT, y_NxS, own.graph, 0.1, 16, "stationary"
+    )
+  )(keys, test.x_NxT[:num], test.y_NxS[:num])
+  for losses in found:
+    assert losses[0].shape == (num,)
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), losses, expected
+    )
