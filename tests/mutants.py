@@ -2,11 +2,12 @@
 
     python -m tests.mutants
 
-Works on a copy of the project. A fault is caught if a test of its module fails,
-or else one of those that put the modules together.
+Works on a copy of the project, whose tests must pass as it is. A fault is caught
+if a test of its module fails, or else one of those that put modules together.
 """
 
 import argparse
+from collections.abc import Iterable
 import os
 import pathlib
 import shutil
@@ -16,7 +17,14 @@ import tempfile
 from typing import NamedTuple
 
 ROOT = pathlib.Path(__file__).parents[1]
-TOGETHER = ("training", "program", "forests", "end_to_end")
+TOGETHER = (
+  "constructions",
+  "training",
+  "program",
+  "processes",
+  "forests",
+  "end_to_end",
+)
 
 
 class Fault(NamedTuple):
@@ -85,16 +93,15 @@ def caught(fault: Fault, copy: pathlib.Path) -> str | None:
     raise ValueError(f"{fault.line!r} is not once in {path.name}")
   path.write_text(text.replace(fault.line, fault.wrong))
   try:
-    own = (f"tests/{fault.module}_test.py",)
-    if not _pass(own, copy):
+    if not _pass([fault.module], copy):
       return "its own tests"
-    together = tuple(f"tests/{name}_test.py" for name in TOGETHER)
-    return None if _pass(together, copy) else "tests of the whole"
+    return None if _pass(TOGETHER, copy) else "tests of the whole"
   finally:
     path.write_text(text)
 
 
-def _pass(tests: tuple[str, ...], copy: pathlib.Path) -> bool:
+def _pass(names: Iterable[str], copy: pathlib.Path) -> bool:
+  tests = [f"tests/{name}_test.py" for name in names]
   command = [sys.executable, "-m", "pytest", "-x", "-n", "2", *tests]
   done = subprocess.run(
     command,
@@ -115,6 +122,8 @@ def main():
     copy = pathlib.Path(folder) / "copy"
     leave_out = shutil.ignore_patterns(".venv", "runs", ".git")
     shutil.copytree(ROOT, copy, ignore=leave_out)
+    if not _pass({*TOGETHER, *(fault.module for fault in FAULTS)}, copy):
+      raise RuntimeError("the tests fail without any fault")
     by = {}
     for fault in FAULTS:
       by[fault] = caught(fault, copy)
