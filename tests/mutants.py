@@ -2,8 +2,9 @@
 
     python -m tests.mutants
 
-Works on a copy of the project, whose tests must pass as it is. A fault is caught
-if a test of its module fails, or else one of those that put modules together.
+Works on a copy of the project, whose tests must pass as it is. A fault is
+caught if a test of its module fails, or else one of those that put modules
+together.
 """
 
 import argparse
