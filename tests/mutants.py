@@ -79,7 +79,7 @@ FAULTS = (
     "_ratio(P_TxTxSxS, P_j)).sum((2, 3))",
   ),
   Fault("information", '"ijts,st->ij"', '"ijts,ts->ij"'),
-  Fault("information", "(positions <= parent)[", "(positions < parent)["),
+  Fault("information", "(positions <= parent)[", "(positions >= parent)["),
   Fault("recovery", "if j < i and score", "if j <= i and score"),
   Fault("sweeps", "padding = -len(runs) %", "padding = len(runs) %"),
   Fault("runs", 'if row["step"] <= step]', 'if row["step"] < step]'),
