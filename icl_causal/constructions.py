@@ -113,7 +113,12 @@ def disentangle(
   The added stream is a linear image of the concatenated one, h M: M_0 stacks E
   and P, and a layer stacks M, M V_1, .., M V_H. Then A becomes M A M^T and W
   becomes M W.
+
+  Raises:
+    ValueError: if the model has more than attention.
   """
+  if model.mlp != "none" or model.norm or model.scaled:
+    raise ValueError(f"only attention can be disentangled, got {model}")
   M = jnp.concatenate([params["E"], params["P"]])
   equal = {}
   for layer in range(1, len(model.heads) + 1):

@@ -8,6 +8,7 @@ for one prompt; the caller vmaps.
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 from flax import linen as nn
 import jax
@@ -160,59 +161,85 @@ class Disentangled(nn.Module):
 
 
 class Standard(nn.Module):
-  """The attention-only transformer: the residual stream is added to.
+  """The standard transformer: the residual stream is added to.
 
   h_i = E_{s_i} + P_i, of width D. A layer with H heads adds
-  sum_h softmax(mask(h A_h h^T)) h V_h. The mask is causal and includes the
-  diagonal, and f = softmax(W^T h_T). There is no scaling, norm or bias.
+  sum_h softmax(mask(n A_h n^T)) n V_h, where n is h itself. The mask is causal
+  and includes the diagonal, and f = softmax(W^T h_T). By default that is all:
+  the attention-only transformer, without scaling, norm, bias or MLP.
 
   Parameters: `E` (S, D), `P` (T, D), `A1` (H_1, D, D), `V1` (H_1, D, D), ..,
   `W` (D, S). Every A and W starts at zero, the others are Gaussian with
-  variance 1 / D.
+  variance 1 / D. With an MLP, `mlp1_in`, `mlp1_out`, ..: the first is Gaussian
+  likewise, the second and both biases start at zero. With norms, `norm1`, ..,
+  `norm_out`, and `mlp1_norm`, .. where there is a residual MLP.
 
   Attributes:
     S: states.
     T: positions.
     heads: of each layer.
-    width: D.
+    width: D; the paper's is S + T.
+    mlp: `none`; `of_attention`: what a layer adds goes through an MLP first, a
+      hidden layer of D ReLUs, as in the paper's code for figure 8; or
+      `residual`: the MLP reads the stream and adds to it, the usual form.
+    norm: whether n = LayerNorm(h), for the attention, a residual MLP and W.
+    scaled: whether scores are divided by sqrt(D).
   """
 
   S: int
   T: int
   heads: tuple[int, ...]
   width: int
+  mlp: Literal["none", "of_attention", "residual"] = "none"
+  norm: bool = False
+  scaled: bool = False
 
   @nn.compact
   def __call__(self, x_T: jax.Array) -> tuple[jax.Array, dict]:
     """(f_S, out) for the tokens of one prompt."""
     _check_tokens(x_T, self.T)
-    zeros, gauss = (
-      nn.initializers.zeros,
-      nn.initializers.normal(self.width**-0.5),
-    )
-    E_SxD = self.param("E", gauss, (self.S, self.width))
-    P_TxD = self.param("P", gauss, (self.T, self.width))
-    h_TxD = jax.nn.one_hot(x_T, self.S, dtype=E_SxD.dtype) @ E_SxD + P_TxD
-    mask_TxT = jnp.where(jnp.tri(self.T, dtype=bool), 0, -jnp.inf)
-    queries, mask = h_TxD, mask_TxT
+    D = self.width
+    zeros, gauss = nn.initializers.zeros, nn.initializers.normal(D**-0.5)
+    E_SxD = self.param("E", gauss, (self.S, D))
+    P_TxD = self.param("P", gauss, (self.T, D))
+    h = jax.nn.one_hot(x_T, self.S, dtype=E_SxD.dtype) @ E_SxD + P_TxD
+    mask = jnp.where(jnp.tri(self.T, dtype=bool), 0, -jnp.inf)
+    scale = D**-0.5 if self.scaled else 1.0
     out = {}
     for layer, num_heads in enumerate(self.heads, start=1):
-      shape = (num_heads, self.width, self.width)
-      A_HxDxD = self.param(f"A{layer}", zeros, shape)
-      V_HxDxD = self.param(f"V{layer}", gauss, shape)
+      A_HxDxD = self.param(f"A{layer}", zeros, (num_heads, D, D))
+      V_HxDxD = self.param(f"V{layer}", gauss, (num_heads, D, D))
+      queries = keys_TxD = self._normed(h, f"norm{layer}")
       if layer == len(self.heads):
-        queries, mask = h_TxD[-1], mask_TxT[-1]
+        queries, h, mask = keys_TxD[-1], h[-1], mask[-1]
       maps = [
-        jax.nn.softmax(queries @ A_DxD @ h_TxD.T + mask) for A_DxD in A_HxDxD
+        jax.nn.softmax(scale * (queries @ A_DxD @ keys_TxD.T) + mask)
+        for A_DxD in A_HxDxD
       ]
       copies = [
-        att @ h_TxD @ V_DxD for att, V_DxD in zip(maps, V_HxDxD, strict=True)
+        att @ keys_TxD @ V_DxD for att, V_DxD in zip(maps, V_HxDxD, strict=True)
       ]
-      h_TxD = queries = sum(copies, queries)
+      change = sum(copies[1:], copies[0])
+      if self.mlp == "of_attention":
+        change = self._mlp(change, f"mlp{layer}")
+      h = h + change
+      if self.mlp == "residual":
+        h = h + self._mlp(self._normed(h, f"mlp{layer}_norm"), f"mlp{layer}")
       out[f"attention_{layer}"] = jnp.stack(maps)
-    W_DxS = self.param("W", zeros, (self.width, self.S))
-    out["logits_S"] = queries @ W_DxS
+    W_DxS = self.param("W", zeros, (D, self.S))
+    out["logits_S"] = self._normed(h, "norm_out") @ W_DxS
     return jax.nn.softmax(out["logits_S"]), out
+
+  def _normed(self, h, name: str):
+    return nn.LayerNorm(name=name)(h) if self.norm else h
+
+  def _mlp(self, h, name: str):
+    gauss = nn.initializers.normal(self.width**-0.5)
+    hidden = nn.Dense(self.width, kernel_init=gauss, name=f"{name}_in")(h)
+    zeros = nn.initializers.zeros
+    return nn.Dense(self.width, kernel_init=zeros, name=f"{name}_out")(
+      nn.relu(hidden)
+    )
 
 
 def _check_tokens(x_T, T: int):

@@ -176,29 +176,9 @@ def test_standard_and_disentangled_are_equal(model, x64, tolerance):
         np.testing.assert_allclose(equal_out[name], out[name], atol=tolerance)
 
 
-def test_standard_by_its_formula():
-  model = models.Standard(3, 5, (2, 1), 4)
-  params = _random(model, jax.random.key(2))
-  x_T = np.array([0, 2, 1, 1, 0])
-  p = {name: np.asarray(param, np.float64) for name, param in params.items()}
-  h = p["E"][x_T] + p["P"]
-  for layer in (1, 2):
-    update = 0
-    for A, V in zip(p[f"A{layer}"], p[f"V{layer}"], strict=True):
-      att = np.tril(np.exp(h @ A @ h.T))
-      update = update + att / att.sum(1, keepdims=True) @ h @ V
-    h = h + update
-  logits = h[-1] @ p["W"]
-  f_S, out = jax.jit(model.apply)({"params": params}, x_T)
-  np.testing.assert_allclose(out["logits_S"], logits, atol=1e-5)
-  np.testing.assert_allclose(
-    f_S, np.exp(logits) / np.exp(logits).sum(), atol=1e-5
-  )
-
-
-def test_standard_start():
-  model = models.Standard(3, 5, (2, 1), 64)
-  params = jax.jit(model.init)(jax.random.key(0), jnp.zeros(5, int))["params"]
-  assert params["V1"].shape == params["A1"].shape == (2, 64, 64)
-  assert all((params[name] == 0).all() for name in ("A1", "A2", "W"))
-  np.testing.assert_allclose(params["V1"].std(), 1 / 8, rtol=0.05)
+@pytest.mark.parametrize(
+  "more", [{"mlp": "residual"}, {"norm": True}, {"scaled": True}]
+)
+def test_what_is_more_than_attention_is_not_disentangled(more):
+  with pytest.raises(ValueError, match="only attention can be disentangled"):
+    constructions.disentangle(models.Standard(3, 6, (1, 1), 5, **more), {})

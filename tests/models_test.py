@@ -175,6 +175,64 @@ def test_reduced_start():
   np.testing.assert_allclose(variables["params"]["A2"], 0.2 * np.eye(3))
 
 
+@pytest.mark.parametrize("mlp", ["none", "of_attention", "residual"])
+@pytest.mark.parametrize("modern", [False, True])
+def test_standard_by_its_formula(mlp, modern):
+  """In numpy, matrix by matrix."""
+  S, T, D = 3, 5, 4
+  model = models.Standard(S, T, (2, 1), D, mlp, modern, modern)
+  x_T = np.array([0, 2, 1, 1, 0])
+  params = jax.jit(model.init)(jax.random.key(0), x_T)["params"]
+  rng = np.random.default_rng(0)
+  params = jax.tree.map(lambda a: rng.normal(size=a.shape), params)
+  scale = 1 / np.sqrt(D) if modern else 1
+
+  def normed(h, name):
+    if not modern:
+      return h
+    h = (h - h.mean(axis=-1, keepdims=True)) / np.sqrt(
+      h.var(axis=-1, keepdims=True) + 1e-6
+    )
+    return h * params[name]["scale"] + params[name]["bias"]
+
+  def perceptron(h, layer):
+    first, second = (params[f"mlp{layer}_{end}"] for end in ("in", "out"))
+    hidden = np.maximum(h @ first["kernel"] + first["bias"], 0)
+    return hidden @ second["kernel"] + second["bias"]
+
+  h, maps = params["E"][x_T] + params["P"], []
+  for layer in (1, 2):
+    n = normed(h, f"norm{layer}")
+    update = np.zeros_like(h)
+    for A, V in zip(params[f"A{layer}"], params[f"V{layer}"], strict=True):
+      att = np.tril(np.exp(scale * n @ A @ n.T))
+      att /= att.sum(axis=1, keepdims=True)
+      maps.append(att)
+      update += att @ n @ V
+    h = h + (perceptron(update, layer) if mlp == "of_attention" else update)
+    if mlp == "residual":
+      h = h + perceptron(normed(h, f"mlp{layer}_norm"), layer)
+  logits = normed(h[-1], "norm_out") @ params["W"]
+  f_S, out = jax.jit(model.apply)({"params": params}, x_T)
+  np.testing.assert_allclose(out["logits_S"], logits, atol=1e-10)
+  np.testing.assert_allclose(
+    f_S, np.exp(logits) / np.exp(logits).sum(), atol=1e-10
+  )
+  np.testing.assert_allclose(out["attention_1"], maps[:2], atol=1e-10)
+  np.testing.assert_allclose(out["attention_2"][0], maps[2][-1], atol=1e-10)
+
+
+def test_standard_start():
+  model = models.Standard(3, 5, (2, 1), 64, "of_attention")
+  params = jax.jit(model.init)(jax.random.key(0), jnp.zeros(5, int))["params"]
+  assert params["V1"].shape == params["A1"].shape == (2, 64, 64)
+  assert all((params[name] == 0).all() for name in ("A1", "A2", "W"))
+  np.testing.assert_allclose(params["V1"].std(), 1 / 8, rtol=0.05)
+  first, second = params["mlp2_in"], params["mlp2_out"]
+  np.testing.assert_allclose(first["kernel"].std(), 1 / 8, rtol=0.05)
+  assert all((a == 0).all() for a in (first["bias"], *second.values()))
+
+
 def test_refuses():
   x_T = jnp.zeros(4, int)
   with pytest.raises(ValueError, match=r"expected 5 tokens, got shape \(4,\)"):
