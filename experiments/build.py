@@ -42,7 +42,11 @@ _PRIORS = {
     c.alpha, c.gamma, c.root_law
   ),
 }
-_MODELS = {"disentangled": models.Disentangled, "reduced": models.Reduced}
+_MODELS = {
+  "disentangled": models.Disentangled,
+  "reduced": models.Reduced,
+  "standard": models.Standard,
+}
 _SCHEDULES = {
   "constant": lambda rate, _: optax.constant_schedule(rate),
   "cosine": optax.cosine_decay_schedule,
@@ -76,6 +80,10 @@ _FIELDS = {
   "model.heads": fields.many(fields.at_least(1)),
   "model.noise": fields.NOT_NEGATIVE,
   "model.matching": fields.FINITE,
+  "model.width": fields.at_least(1),
+  "model.mlp": fields.one_of(("none", "of_attention", "residual")),
+  "model.norm": fields.FLAG,
+  "model.scaled": fields.FLAG,
   "train.steps": fields.at_least(1),
   "train.batch_size": fields.at_least(1),
   "train.eval_every": fields.at_least(1),
@@ -123,6 +131,13 @@ _CHOICES = {
   "model.name": {
     "disentangled": ["model.heads", "model.noise", "model.matching"],
     "reduced": ["model.matching"],
+    "standard": [
+      "model.heads",
+      "model.width",
+      "model.mlp",
+      "model.norm",
+      "model.scaled",
+    ],
   },
   "train.optimizer": {
     "sgd": ["train.schedule", "train.weight_decay"],
@@ -162,7 +177,7 @@ def check(config: Config):
       f"'dirichlet', and it is {flat['prior.name']!r}"
     )
   heads = flat.get("model.heads")
-  if heads and flat["model.matching"] and len(heads) != 2:
+  if heads and flat.get("model.matching") and len(heads) != 2:
     raise Refused(
       f"model.matching = {flat['model.matching']}: must be 0 unless there are "
       f"two layers, and model.heads = {heads!r}"

@@ -104,4 +104,21 @@ def _disentangled_panels(params, config: build.Config, T: int):
   return [*panels, plotting.Panel("W", np.asarray(params["W"]), blocks, output)]
 
 
-_PANELS = {"disentangled": _disentangled_panels, "reduced": _reduced_panels}
+def _standard_panels(params, config: build.Config, T: int):
+  """What layer 1 and W make of the embeddings, before any norm."""
+  blocks = plotting.stream_blocks(config.prior.S, T, ())
+  M = np.concatenate([params["E"], params["P"]])
+  panels = [
+    plotting.Panel(f"E A1 E^T, head {h}", M @ A_DxD @ M.T, blocks, blocks)
+    for h, A_DxD in enumerate(np.asarray(params["A1"]), start=1)
+  ]
+  output = [("next token", config.prior.S)]
+  W_DxS = np.asarray(params["W"])
+  return [*panels, plotting.Panel("E W", M @ W_DxS, blocks, output)]
+
+
+_PANELS = {
+  "disentangled": _disentangled_panels,
+  "reduced": _reduced_panels,
+  "standard": _standard_panels,
+}
