@@ -34,6 +34,8 @@ _GRAPHS = {
   "random_forest": lambda c, key: graphs.random_forest(
     key, c.T, c.root_probability
   ),
+  "kgram": lambda c, key: graphs.kgram(c.T, c.k),
+  "half_and_previous": lambda c, key: graphs.half_and_previous(c.T),
   "manual": lambda c, key: graphs.from_parents(c.parents),
 }
 _PRIORS = {
@@ -71,6 +73,7 @@ _FIELDS = {
   "seed": fields.SEED,
   "graph.T": fields.at_least(2),
   "graph.seed": fields.SEED,
+  "graph.k": fields.at_least(1),
   "graph.root_probability": fields.SHARE,
   "graph.parents": fields.Field(tuple, lambda v: True, "a tuple"),
   "prior.S": fields.at_least(2),
@@ -125,6 +128,8 @@ _CHOICES = {
     "pairs": ["graph.T"],
     "random_tree": ["graph.T", "graph.seed"],
     "random_forest": ["graph.T", "graph.seed", "graph.root_probability"],
+    "kgram": ["graph.T", "graph.k"],
+    "half_and_previous": ["graph.T"],
     "manual": ["graph.parents"],
   },
   "prior.name": {"dirichlet": [], "floored_dirichlet": ["prior.gamma"]},

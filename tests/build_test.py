@@ -77,7 +77,13 @@ def test_fields_of_algorithm_1(fields, message):
 def test_graphs_that_a_config_can_not_have():
   config = single_parent.get_config("manual")
   build.graph(config)
-  config.graph.parents = (-1, 1, -1)
+  config.graph = {"name": "kgram", "T": 3, "k": 2}
+  config.prior.root_law, config.model.heads = "dirichlet", (2, 1)
+  assert build.graph(config).target_K.tolist() == [1, 2]
+  config.graph.k = 3
+  with pytest.raises(Refused, match=r"^graph: a k-gram needs 1 <= k < T"):
+    build.graph(config)
+  config.graph = {"name": "manual", "parents": (-1, 1, -1)}
   expected = "graph: position 1: parent 1 is not an earlier position"
   with pytest.raises(Refused, match="^" + expected):
     build.graph(config)

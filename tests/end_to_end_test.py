@@ -136,6 +136,26 @@ def test_small_graphs_of_every_kind(parents, tmp_path):
   assert np.isfinite(result["loss"])
 
 
+def test_a_run_with_several_parents(tmp_path):
+  config = single_parent.get_config("chain")
+  config.unlock()
+  config.graph = {"name": "half_and_previous", "T": 6}
+  config.prior.update(S=2, root_law="dirichlet")
+  config.model.heads = (2, 1)
+  config.train.update(steps=2, eval_every=1, batch_size=8)
+  config.eval.update(test_size=64, batch_size=64)
+  build.check(config)
+  result, _ = _train(config, tmp_path / "run")
+  assert result["edges"] == 8
+  # Roots of a law of their own say nothing of the kernel.
+  assert result["exact_posterior_loss"] == pytest.approx(
+    result["edge_posterior_loss"], abs=1e-6
+  )
+  assert result["excess_over_exact"] == pytest.approx(
+    result["excess_loss"], abs=1e-6
+  )
+
+
 @pytest.mark.parametrize("variant", ["chain", "modern"])
 def test_a_run_of_the_standard_transformer(variant, tmp_path):
   config = standard.get_config(variant)
