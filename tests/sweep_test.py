@@ -88,7 +88,14 @@ def test_every_member_is_the_run_alone(finished, tmp_path):
     runs.prepare(home, run.config.to_dict(), overwrite=False)
     train.train(run.config, run.graph, home)
     alone, member = runs.read_result(home), table[r]
-    for name in ("loss", "entropy", "excess_loss_standard_error", "edges"):
+    for name in (
+      "loss",
+      "entropy",
+      "excess_loss_standard_error",
+      "edges",
+      "exact_posterior_loss",
+      "excess_over_exact_standard_error",
+    ):
       np.testing.assert_allclose(member[name], alone[name], rtol=1e-5)
     start = jax.eval_shape(
       lambda run=run: program.program(run.config).start(
