@@ -23,6 +23,7 @@ TINY = (
   "--config.train.batch_size=64",
   "--config.eval.test_size=64",
   "--config.eval.batch_size=32",
+  "--config.eval.posterior_prompts=0",
 )
 
 

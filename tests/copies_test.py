@@ -75,6 +75,7 @@ def test_copies_follow_the_metrics_also_after_a_cut(tmp_path):
     "--config.train.batch_size=32",
     "--config.eval.test_size=64",
     "--config.eval.batch_size=64",
+    "--config.eval.posterior_prompts=0",
     f"--workdir={workdir}",
     "--tensorboard",
     "--wandb",

@@ -14,6 +14,7 @@ from configs import standard
 from configs import two_stage
 from experiments import build
 from experiments import clocks
+from experiments import draw
 from experiments import show
 from experiments import train
 from icl_causal import runs
@@ -33,9 +34,13 @@ def _config(**train_fields):
   return config
 
 
-def _train(config, workdir):
+def _train(config, workdir, figures=False):
+  """Without the figures it takes half of the time."""
   runs.prepare(workdir, config.to_dict(), overwrite=False)
-  train.train(config, build.graph(config), workdir, keep=2)
+  with pytest.MonkeyPatch.context() as patch:
+    if not figures:
+      patch.setattr(draw, "write", lambda *arguments: None)
+    train.train(config, build.graph(config), workdir, keep=2)
   return _without_times(runs.read_result(workdir)), _rows(workdir)
 
 
@@ -52,7 +57,7 @@ def _rows(workdir):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
   workdir = tmp_path_factory.mktemp("runs") / "manual"
-  result, rows = _train(_config(), workdir)
+  result, rows = _train(_config(), workdir, figures=True)
   return workdir, result, rows
 
 
@@ -131,7 +136,7 @@ def test_small_graphs_of_every_kind(parents, tmp_path):
   config = _config(steps=2, eval_every=1, batch_size=1)
   config.prior.S, config.graph.parents = 2, parents
   config.eval.test_size, config.eval.batch_size = 64, 64
-  result, _ = _train(config, tmp_path / "run")
+  result, _ = _train(config, tmp_path / "run", figures=True)
   assert result["edges"] == sum(parent >= 0 for parent in parents)
   assert np.isfinite(result["loss"])
 
@@ -162,7 +167,7 @@ def test_a_run_of_the_standard_transformer(tmp_path):
   config.train.update(steps=64, eval_every=32, batch_size=64)
   config.eval.update(test_size=1024, batch_size=1024, posterior_prompts=0)
   build.check(config)
-  result, rows = _train(config, tmp_path / "run")
+  result, rows = _train(config, tmp_path / "run", figures=True)
   assert rows[0]["loss"] == pytest.approx(np.log(3))
   assert result["loss"] < rows[0]["loss"] - 0.01
   for name in ("loss", "attention", "graph", "parameters"):

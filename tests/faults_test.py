@@ -19,6 +19,7 @@ import pytest
 
 from configs import single_parent
 from experiments import build
+from experiments import draw
 from experiments import train
 from icl_causal import runs
 from icl_causal.training import Steps
@@ -31,11 +32,15 @@ SMALL = {
   "train.batch_size": 32,
   "eval.test_size": 64,
   "eval.batch_size": 64,
+  "eval.posterior_prompts": 0,
 }
 
 
-def _train(workdir, fault=None):
-  """Trains; after step 6, before its state is saved, the fault happens."""
+def _train(workdir, fault=None, figures=False):
+  """Trains; after step 6, before its state is saved, the fault happens.
+
+  Without the figures, which take half of the time.
+  """
   config = single_parent.get_config("manual")
   config.update_from_flattened_dict(SMALL)
   asked = []
@@ -46,7 +51,12 @@ def _train(workdir, fault=None):
       fault()
     return False
 
-  with runs.opened(workdir, config.to_dict(), overwrite=False):
+  with (
+    runs.opened(workdir, config.to_dict(), overwrite=False),
+    pytest.MonkeyPatch.context() as patch,
+  ):
+    if not figures:
+      patch.setattr(draw, "write", lambda *arguments: None)
     train.train(config, build.graph(config), workdir, keep=2, stop=stop)
 
 
@@ -120,7 +130,7 @@ def test_a_full_disk(whole, disk, spare):
     _fill(disk, spare)
 
   with pytest.raises(runs.RunError, match=r"can't (write|save)") as caught:
-    _train(workdir, fill)
+    _train(workdir, fill, figures=True)
   assert "\n" not in str(caught.value)
   assert "No space left" in str(caught.value)
   steps = [int(path.name) for path in (workdir / "checkpoints").glob("?")]

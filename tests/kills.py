@@ -27,6 +27,7 @@ _SIZES = (
   "--config.train.batch_size=32",
   "--config.eval.test_size=64",
   "--config.eval.batch_size=64",
+  "--config.eval.posterior_prompts=0",
 )
 COMMANDS = {
   "joint": (

@@ -105,6 +105,7 @@ CONFIG = (
   "--config.train.batch_size=16",
   "--config.eval.test_size=64",
   "--config.eval.batch_size=32",
+  "--config.eval.posterior_prompts=0",
 )
 
 
