@@ -271,7 +271,8 @@ def against_exact(row: dict, predictors: dict, exact) -> dict:
   )
   if not effective >= ENOUGH or not np.isfinite(values).all():
     values = (None,) * len(values)
-  return dict(zip(names, (*values, effective), strict=True))
+  told = effective if math.isfinite(effective) else None
+  return dict(zip(names, (*values, told), strict=True))
 
 
 def means(steps: training.Steps | None) -> dict:

@@ -1,5 +1,7 @@
 """What a run is summed up in."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -32,7 +34,7 @@ def test_no_loss_comes_of_too_few_samples(loss, effective):
   found = train.against_exact(ROW, {"edge_posterior": EDGE_N}, exact)
   assert found["exact_posterior_loss"] is None
   assert found["excess_over_exact"] is None
-  assert not found["exact_posterior_effective_samples"] < 0
+  json.dumps(found, allow_nan=False)  # result.json can hold it
 
 
 def test_no_loss_where_none_is_asked_for():
