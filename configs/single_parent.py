@@ -21,18 +21,14 @@ TIER paper: the authors' settings: SGD at 1 to 0 by a cosine from a zero start,
 
 from ml_collections import ConfigDict
 
+from configs import variants
+
 VARIANTS = ("chain", "pairs", "random", "manual")
-TIERS = ("quick", "paper")
 
 
 def get_config(variant_and_tier: str = "chain,quick") -> ConfigDict:
   """The config of `VARIANT[,TIER]`."""
-  variant, _, tier = variant_and_tier.partition(",")
-  tier = tier or "quick"
-  if variant not in VARIANTS:
-    raise ValueError(f"variant {variant!r} must be one of {VARIANTS}")
-  if tier not in TIERS:
-    raise ValueError(f"tier {tier!r} must be one of {TIERS}")
+  variant, tier = variants.parse(variant_and_tier, VARIANTS)
 
   config = ConfigDict()
   config.seed = 0
@@ -40,7 +36,11 @@ def get_config(variant_and_tier: str = "chain,quick") -> ConfigDict:
     "chain": {"name": "chain", "T": 20},
     "pairs": {"name": "pairs", "T": 20},
     "random": {"name": "random_tree", "T": 20, "seed": 0},
-    "manual": {"name": "manual", "parents": (-1, 0, 0, 1, 2, -1)},
+    "manual": {
+      "name": "manual",
+      "parents": (-1, 0, 0, 1, 2, -1),
+      "target": (),  # the last position, a query
+    },
   }[variant]
   config.prior = {
     "name": "dirichlet",
@@ -63,6 +63,7 @@ def get_config(variant_and_tier: str = "chain,quick") -> ConfigDict:
       "learning_rate": 0.05,
       "schedule": "cosine",
       "weight_decay": 0.0,
+      "b2": 0.999,
       "epsilon": 0.0,
     },
     "paper": {

@@ -16,19 +16,14 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs import single_parent
+from configs import variants
 
 VARIANTS = ("chain", "pairs", "random", "modern")
-TIERS = ("quick", "paper")
 
 
 def get_config(variant_and_tier: str = "chain,quick") -> ConfigDict:
   """The config of `VARIANT[,TIER]`."""
-  variant, _, tier = variant_and_tier.partition(",")
-  tier = tier or "quick"
-  if variant not in VARIANTS:
-    raise ValueError(f"variant {variant!r} must be one of {VARIANTS}")
-  if tier not in TIERS:
-    raise ValueError(f"tier {tier!r} must be one of {TIERS}")
+  variant, tier = variants.parse(variant_and_tier, VARIANTS)
   modern = variant == "modern"
   config: Any = single_parent.get_config("chain" if modern else variant)
   config.model = ConfigDict(
@@ -50,6 +45,7 @@ def get_config(variant_and_tier: str = "chain,quick") -> ConfigDict:
       "learning_rate": 0.01,
       "schedule": "cosine",
       "weight_decay": 2e-4,
+      "b2": 0.999,
       "epsilon": 0.0,
     }
   )

@@ -16,17 +16,15 @@ found: all are ours, chosen on seed 100.
 
 from ml_collections import ConfigDict
 
+from configs import variants
+
 VARIANTS = ("forest", "large", "chain")
 TIERS = ("quick",)
 
 
 def get_config(variant_and_tier: str = "forest,quick") -> ConfigDict:
   """The config of `VARIANT[,TIER]`."""
-  variant, _, tier = variant_and_tier.partition(",")
-  if variant not in VARIANTS:
-    raise ValueError(f"variant {variant!r} must be one of {VARIANTS}")
-  if tier and tier not in TIERS:
-    raise ValueError(f"tier {tier!r} must be one of {TIERS}")
+  variant, _ = variants.parse(variant_and_tier, VARIANTS, TIERS)
   config = ConfigDict()
   config.seed = 0
   forest = {"name": "random_forest", "seed": 0, "root_probability": 0.5}

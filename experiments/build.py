@@ -21,6 +21,7 @@ from icl_causal import priors
 from icl_causal import runs
 from icl_causal import sampling
 from icl_causal import training
+from icl_causal import turns
 from icl_causal.graphs import Graph
 from icl_causal.sampling import Prompt
 
@@ -36,7 +37,8 @@ _GRAPHS = {
   ),
   "kgram": lambda c, key: graphs.kgram(c.T, c.k),
   "half_and_previous": lambda c, key: graphs.half_and_previous(c.T),
-  "manual": lambda c, key: graphs.from_parents(c.parents),
+  "quotients": lambda c, key: graphs.quotients(c.T, c.divisors),
+  "manual": lambda c, key: graphs.from_parents(c.parents, c.target or None),
 }
 _PRIORS = {
   "dirichlet": lambda c: priors.dirichlet(c.alpha, c.root_law),
@@ -54,17 +56,10 @@ _SCHEDULES = {
   "cosine": optax.cosine_decay_schedule,
 }
 _OPTIMIZERS = {
-  "sgd": lambda c: optax.chain(
-    optax.add_decayed_weights(c.weight_decay), optax.sgd(_rate(c))
-  ),
-  "adamw": lambda c: optax.adamw(_rate(c), weight_decay=c.weight_decay),
-  "algorithm_1": lambda c: training.algorithm_1(
-    c.learning_rate,
-    c.second_learning_rate,
-    c.first_steps,
-    c.stop,
-    c.rescale_rows,
-  ),
+  "sgd": lambda c: _sgd(c.train),
+  "adamw": lambda c: _adamw(c.train, c.train.steps),
+  "in_turns": lambda c: _in_turns(c.train, c.model.heads[0]),
+  "algorithm_1": lambda c: _algorithm_1(c.train),
 }
 _STREAMS = ("graph", "init", "data", "test", "posterior")
 
@@ -74,8 +69,10 @@ _FIELDS = {
   "graph.T": fields.at_least(2),
   "graph.seed": fields.SEED,
   "graph.k": fields.at_least(1),
+  "graph.divisors": fields.many(fields.at_least(1)),
   "graph.root_probability": fields.SHARE,
   "graph.parents": fields.Field(tuple, lambda v: True, "a tuple"),
+  "graph.target": fields.Field(tuple, lambda v: True, "a tuple"),
   "prior.S": fields.at_least(2),
   "prior.alpha": fields.ALPHA,
   "prior.gamma": fields.SHARE,
@@ -93,6 +90,10 @@ _FIELDS = {
   "train.learning_rate": fields.POSITIVE,
   "train.schedule": fields.one_of(_SCHEDULES),
   "train.weight_decay": fields.NOT_NEGATIVE,
+  "train.b2": fields.BELOW_ONE,
+  "train.turn_steps": fields.at_least(1),
+  "train.joint_steps": fields.at_least(0),
+  "train.stride": fields.POSITIVE,
   "train.second_learning_rate": fields.POSITIVE,
   "train.first_steps": fields.at_least(1),
   "train.stop": fields.SHARE,
@@ -130,7 +131,8 @@ _CHOICES = {
     "random_forest": ["graph.T", "graph.seed", "graph.root_probability"],
     "kgram": ["graph.T", "graph.k"],
     "half_and_previous": ["graph.T"],
-    "manual": ["graph.parents"],
+    "quotients": ["graph.T", "graph.divisors"],
+    "manual": ["graph.parents", "graph.target"],
   },
   "prior.name": {"dirichlet": [], "floored_dirichlet": ["prior.gamma"]},
   "model.name": {
@@ -146,7 +148,15 @@ _CHOICES = {
   },
   "train.optimizer": {
     "sgd": ["train.schedule", "train.weight_decay"],
-    "adamw": ["train.schedule", "train.weight_decay"],
+    "adamw": ["train.schedule", "train.weight_decay", "train.b2"],
+    "in_turns": [
+      "train.schedule",
+      "train.weight_decay",
+      "train.b2",
+      "train.turn_steps",
+      "train.joint_steps",
+      "train.stride",
+    ],
     "algorithm_1": [
       "train.second_learning_rate",
       "train.first_steps",
@@ -193,6 +203,20 @@ def check(config: Config):
       f"train.optimizer = 'algorithm_1': is for model.name = 'reduced', not "
       f"{model!r}"
     )
+  if optimizer == "in_turns":
+    if model != "disentangled" or not flat["model.matching"]:
+      raise Refused(
+        "train.optimizer = 'in_turns': is for model.name = 'disentangled' with "
+        "a model.matching other than 0"
+      )
+    num_turns = turns.num_turns(flat["model.heads"][0])
+    each = flat["train.turn_steps"] + flat["train.joint_steps"]
+    last = num_turns * each - flat["train.joint_steps"]
+    if flat["train.steps"] <= last:
+      raise Refused(
+        f"train.steps = {flat['train.steps']}: must be more than the {last} "
+        "steps up to the end of the last turn"
+      )
   if model == "reduced" and not flat["train.epsilon"]:
     raise Refused(
       "train.epsilon = 0: must be positive for model.name = 'reduced', which "
@@ -284,7 +308,7 @@ def model(config: Config, graph: Graph):
 
 def optimizer(config: Config) -> optax.GradientTransformation:
   """The optimiser with its schedule over all of the training."""
-  return _OPTIMIZERS[config.train.optimizer](config.train)
+  return _OPTIMIZERS[config.train.optimizer](config)
 
 
 def sampler(
@@ -342,5 +366,31 @@ def prior(config: Config) -> priors.Prior:
   return _PRIORS[config.prior.name](config.prior)
 
 
-def _rate(c: Config) -> optax.Schedule:
-  return _SCHEDULES[c.schedule](c.learning_rate, c.steps)
+def _sgd(c: Config) -> optax.GradientTransformation:
+  return optax.chain(
+    optax.add_decayed_weights(c.weight_decay), optax.sgd(_rate(c, c.steps))
+  )
+
+
+def _adamw(c: Config, num_steps: int) -> optax.GradientTransformation:
+  return optax.adamw(_rate(c, num_steps), b2=c.b2, weight_decay=c.weight_decay)
+
+
+def _in_turns(c: Config, num_heads: int) -> optax.GradientTransformation:
+  in_turns = turns.num_turns(num_heads) * c.turn_steps
+  joint = _adamw(c, c.steps - in_turns)
+  return turns.in_turns(joint, c.turn_steps, c.joint_steps, c.stride)
+
+
+def _algorithm_1(c: Config) -> optax.GradientTransformation:
+  return training.algorithm_1(
+    c.learning_rate,
+    c.second_learning_rate,
+    c.first_steps,
+    c.stop,
+    c.rescale_rows,
+  )
+
+
+def _rate(c: Config, num_steps: int) -> optax.Schedule:
+  return _SCHEDULES[c.schedule](c.learning_rate, num_steps)

@@ -61,6 +61,7 @@ ALPHA = between(1e-6, 1e6)  # beyond these float32 does not hold the draws
 NOT_NEGATIVE = Field(float, lambda v: 0 <= v < math.inf, "a number >= 0")
 FINITE = Field(float, math.isfinite, "a finite number")
 SHARE = Field(float, lambda v: 0 <= v <= 1, "a number from 0 to 1")
+BELOW_ONE = Field(float, lambda v: 0 <= v < 1, "a number from 0 to below 1")
 FLAG = Field(bool, lambda v: True, "True or False")
 
 

@@ -23,6 +23,7 @@ TRACED = {
   "prior.gamma": jnp.float32,
   "train.learning_rate": jnp.float32,
   "train.weight_decay": jnp.float32,
+  "train.stride": jnp.float32,
   "train.second_learning_rate": jnp.float32,
   "train.first_steps": jnp.int32,
   "train.stop": jnp.float32,

@@ -96,11 +96,13 @@ class Disentangled(nn.Module):
     heads: of each layer.
     noise: standard deviation of the entries of every A at the start; the
       paper's single-parent experiments have 0.
-    matching: for two layers, the multiple of the identity that two blocks
-      start from: A2's from the query's token to each token that layer 1
-      copies, and W's from each token that layer 2 copies. It breaks the sign
-      symmetry of the zero start, from which layer 1 may learn to attend to all
-      but the parent. Ours, after the start beta_0 I of Algorithm 1.
+    matching: for two layers, the multiple of the identity that some blocks
+      start from: A2's from the query's token to the token that the first head
+      of layer 1 copies, and from what any other head copies there to what it
+      copies elsewhere; and W's from each token that layer 2 copies. It breaks
+      the sign symmetry of the zero start, from which layer 1 may learn to
+      attend to all but the parent, and with several heads their symmetry. Ours,
+      after the start beta_0 I of Algorithm 1.
   """
 
   S: int
@@ -145,9 +147,12 @@ class Disentangled(nn.Module):
         f"the matching start is for two layers, got {len(self.heads)}"
       )
     blocks = (1 + self.heads[0], self.S + self.T)
-    eye = self.matching * jnp.eye(self.S)[None, :, None, :]
     A = A_HxDxD.reshape(-1, *blocks, *blocks)
-    return A.at[:, 0, : self.S, 1:, : self.S].add(eye).reshape(shape)
+    for copy in range(1, blocks[0]):
+      query = 0 if copy == 1 else copy
+      block = (slice(None), query, slice(self.S), copy, slice(self.S))
+      A = A.at[block].add(self.matching * jnp.eye(self.S))
+    return A.reshape(shape)
 
   def _start_W(self, key, shape):
     del key

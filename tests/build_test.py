@@ -2,6 +2,7 @@
 
 import pytest
 
+from configs import several_parents
 from configs import single_parent
 from configs import theory as theory_configs
 from configs import two_stage
@@ -74,6 +75,26 @@ def test_fields_of_algorithm_1(fields, message):
   _refuse(build.check, config, fields, message)
 
 
+@pytest.mark.parametrize(
+  ("fields", "message"),
+  [
+    ({"model.matching": 0.0}, "train.optimizer = 'in_turns': is for"),
+    (
+      {"train.steps": 128, "train.joint_steps": 60},
+      "train.steps = 128: must be more than the 168 steps up to the end of",
+    ),
+    ({"train.b2": 1.0}, "train.b2 = 1.0: must be a number from 0 to below 1"),
+  ],
+)
+def test_fields_of_turns(fields, message):
+  def check(config):
+    build.check(config)
+    build.graph(config)
+
+  config = several_parents.get_config("half").unlock()
+  _refuse(check, config, fields, message)
+
+
 def test_graphs_that_a_config_can_not_have():
   config = single_parent.get_config("manual")
   build.graph(config)
@@ -83,7 +104,7 @@ def test_graphs_that_a_config_can_not_have():
   config.graph.k = 3
   with pytest.raises(Refused, match=r"^graph: a k-gram needs 1 <= k < T"):
     build.graph(config)
-  config.graph = {"name": "manual", "parents": (-1, 1, -1)}
+  config.graph = {"name": "manual", "parents": (-1, 1, -1), "target": ()}
   expected = "graph: position 1: parent 1 is not an earlier position"
   with pytest.raises(Refused, match="^" + expected):
     build.graph(config)

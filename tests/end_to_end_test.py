@@ -9,9 +9,11 @@ import jax
 import numpy as np
 import pytest
 
+from configs import several_parents
 from configs import single_parent
 from configs import standard
 from configs import two_stage
+from configs import variants
 from experiments import build
 from experiments import clocks
 from experiments import draw
@@ -209,9 +211,9 @@ def test_nothing_is_pickled():
 
 CONFIGS = [
   (module, f"{variant},{tier}")
-  for module in (single_parent, standard, two_stage)
+  for module in (single_parent, several_parents, standard, two_stage)
   for variant in module.VARIANTS
-  for tier in module.TIERS
+  for tier in getattr(module, "TIERS", variants.TIERS)
 ]
 
 

@@ -1,0 +1,58 @@
+"""Twenty random forests (figure 9).
+
+    python -m experiments.sweep --config=configs/random_forests.py:,TIER
+
+Each position is a root by a coin toss, or else has its parent uniform before it
+(S = 3, T = 20); the graphs are those of graph.seed 0 to 19.
+
+TIER paper: the authors' settings: SGD at 1 from a zero start, 2**14 steps of
+2**10 prompts.
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from configs import single_parent
+from configs import variants
+
+VARIANTS = ("forests",)
+
+
+def get_config(variant_and_tier: str = "forests,quick") -> ConfigDict:
+  """The config of `VARIANT[,TIER]`."""
+  _, tier = variants.parse(variant_and_tier, VARIANTS)
+  config: Any = single_parent.get_config(f"chain,{tier}")
+  config.graph = ConfigDict(
+    {"name": "random_forest", "T": 20, "seed": 0, "root_probability": 0.5}
+  )
+  config.prior.S = 3
+  if tier == "quick":
+    config.train = ConfigDict(
+      {
+        "steps": 2**10,
+        "batch_size": 2**9,
+        "eval_every": 2**6,
+        "optimizer": "in_turns",
+        "turn_steps": 12,
+        "joint_steps": 0,
+        "stride": 0.5,
+        "learning_rate": 0.03,
+        "schedule": "cosine",
+        "weight_decay": 0.1,
+        "b2": 0.999,
+        "epsilon": 0.0,
+      }
+    )
+  else:
+    config.train.update(steps=2**14, schedule="constant")
+  config.eval.update(
+    test_size=2**14, posterior_prompts=2**10, posterior_samples=256
+  )
+  config.sweep = {
+    "grid": {"graph": {"seed": tuple(range(20))}},
+    "random": {},
+    "samples": 1,
+    "seed": 0,
+  }
+  return config

@@ -1,0 +1,77 @@
+"""Several parents for each token (figures 5 and 7).
+
+    python -m experiments.train --config=configs/several_parents.py:VARIANT,TIER
+
+VARIANT: half (default), parents (i-1)//2 and i-1 (S = 5, T = 32); bigram, the
+two before (S = 5, T = 32); or three (S = 2, T = 32), a graph of ours: parents
+2 + (i-5)//4, 3 + (i-5)//2 and i-1, with roots up to 4, and 0 and 1 in the place
+of the first two for the last position and the target. Nothing else depends on
+these two, so that no parent can be taken for another (docs/recipes.md).
+
+TIER paper: the authors' settings: AdamW at .01 to 0 by a cosine with weight
+decay 1e-4, from noise of 1e-4, 2**16 steps of 2**10 prompts.
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from configs import single_parent
+from configs import variants
+
+VARIANTS = ("half", "bigram", "three")
+
+
+def get_config(variant_and_tier: str = "half,quick") -> ConfigDict:
+  """The config of `VARIANT[,TIER]`."""
+  variant, tier = variants.parse(variant_and_tier, VARIANTS)
+  config: Any = single_parent.get_config(f"chain,{tier}")
+  config.graph = ConfigDict(
+    {
+      "half": {"name": "half_and_previous", "T": 32},
+      "bigram": {"name": "kgram", "T": 32, "k": 2},
+      "three": _three(T=32),
+    }[variant]
+  )
+  config.prior.S = 2 if variant == "three" else 5
+  config.prior.root_law = "dirichlet"
+  config.model.heads = (3 if variant == "three" else 2, 1)
+  if tier == "quick":
+    config.train = ConfigDict(
+      {
+        "steps": 2**13,
+        "batch_size": 2**8,
+        "eval_every": 2**7,
+        "optimizer": "in_turns",
+        "turn_steps": 48 if variant == "three" else 16,
+        "joint_steps": 80 if variant == "three" else 48,
+        "stride": 0.25 if variant == "three" else 0.5,
+        "learning_rate": 0.03,
+        "schedule": "cosine",
+        "weight_decay": 0.0,
+        "b2": 0.99,
+        "epsilon": 0.0,
+      }
+    )
+  else:
+    config.model.noise = 1e-4
+    config.train = ConfigDict(
+      {
+        "steps": 2**16,
+        "batch_size": 2**10,
+        "eval_every": 2**10,
+        "optimizer": "adamw",
+        "learning_rate": 0.01,
+        "schedule": "cosine",
+        "weight_decay": 1e-4,
+        "b2": 0.999,
+        "epsilon": 0.0,
+      }
+    )
+  return config
+
+
+def _three(T: int) -> dict:
+  rows = [(2 + (i - 5) // 4, 3 + (i - 5) // 2, i - 1) for i in range(5, T - 1)]
+  parents = ((), (), (), (), (), *rows, (0, 1, T - 2))
+  return {"name": "manual", "parents": parents, "target": (0, 1, T - 1)}
