@@ -3,10 +3,8 @@
     python -m experiments.train --config=configs/several_parents.py:VARIANT,TIER
 
 VARIANT: half (default), parents (i-1)//2 and i-1 (S = 5, T = 32); bigram, the
-two before (S = 5, T = 32); or three (S = 2, T = 32), a graph of ours: parents
-2 + (i-5)//4, 3 + (i-5)//2 and i-1, with roots up to 4, and 0 and 1 in the place
-of the first two for the last position and the target. Nothing else depends on
-these two, so that no parent can be taken for another (docs/recipes.md).
+two before (S = 5, T = 32); or three, parents (i-1)//4, (i-1)//2 and i-1 (S = 2,
+T = 32), which is ours.
 
 TIER paper: the authors' settings: AdamW at .01 to 0 by a cosine with weight
 decay 1e-4, from noise of 1e-4, 2**16 steps of 2**10 prompts.
@@ -30,13 +28,14 @@ def get_config(variant_and_tier: str = "half,quick") -> ConfigDict:
     {
       "half": {"name": "half_and_previous", "T": 32},
       "bigram": {"name": "kgram", "T": 32, "k": 2},
-      "three": _three(T=32),
+      "three": {"name": "quotients", "T": 32, "divisors": (4, 2, 1)},
     }[variant]
   )
   config.prior.S = 2 if variant == "three" else 5
   config.prior.root_law = "dirichlet"
   config.model.heads = (3 if variant == "three" else 2, 1)
   if tier == "quick":
+    config.model.matching = 1.0 if variant == "three" else 0.5
     config.train = ConfigDict(
       {
         "steps": 2**13,
@@ -69,9 +68,3 @@ def get_config(variant_and_tier: str = "half,quick") -> ConfigDict:
       }
     )
   return config
-
-
-def _three(T: int) -> dict:
-  rows = [(2 + (i - 5) // 4, 3 + (i - 5) // 2, i - 1) for i in range(5, T - 1)]
-  parents = ((), (), (), (), (), *rows, (0, 1, T - 2))
-  return {"name": "manual", "parents": parents, "target": (0, 1, T - 1)}

@@ -60,9 +60,7 @@ def write(
     "graph": plotting.graph_drawing(
       T, edges.recovered_edges, edges.missed_edges, edges.false_edges
     ),
-    "parameters": plotting.parameter_blocks(
-      _PANELS[config.model.name](params, config, T)
-    ),
+    "parameters": plotting.parameter_blocks(panels(params, config, T)),
   }
   for name, figure in figures.items():
     runs.save_figure(workdir, name, figure)
@@ -79,6 +77,11 @@ def write(
     },
   )
   runs.write_text(workdir / "report.html", page)
+
+
+def panels(params, config: build.Config, T: int) -> list[plotting.Panel]:
+  """The parameters of a model as matrices with named blocks."""
+  return _PANELS[config.model.name](params, config, T)
 
 
 def _reduced_panels(params, config: build.Config, T: int):

@@ -41,11 +41,11 @@ def every_run(config: build.Config) -> list[Run]:
     )
   drawn = sweeps.draws(ranges, config.sweep.samples, config.sweep.seed)
   planned = [
-    _run(base, axis_point | random_point)
+    run(base, axis_point | random_point)
     for axis_point in sweeps.grid(axes)
     for random_point in drawn
   ]
-  if len({run.name for run in planned}) < len(planned):
+  if len({one.name for one in planned}) < len(planned):
     raise cli.Refused("sweep: two runs are the same; is a value there twice?")
   return planned
 
@@ -62,7 +62,8 @@ def _check_range(name: str, limits):
     )
 
 
-def _run(base: build.Config, point: dict) -> Run:
+def run(base: build.Config, point: dict) -> Run:
+  """The run of a config with the fields of a point in the place of its own."""
   config = base.copy_and_resolve_references()
   with config.unlocked(), config.ignore_type():
     config.update_from_flattened_dict(point)
@@ -85,15 +86,15 @@ def batches(
     Batches, each of runs of one program.
   """
   by_program = {}
-  for run in planned:
-    flat = runs.flatten(run.config.to_dict())
+  for one in planned:
+    flat = runs.flatten(one.config.to_dict())
     compiled_in = {
       name: value
       for name, value in flat.items()
       if name not in program.TRACED and not name.startswith("graph.")
     }
-    compiled_in["graph"] = np.shape(run.graph.parents_TxK)
-    by_program.setdefault(runs.canonical(compiled_in), []).append(run)
+    compiled_in["graph"] = np.shape(one.graph.parents_TxK)
+    by_program.setdefault(runs.canonical(compiled_in), []).append(one)
   found = []
   for group in by_program.values():
     num_batches = max(math.ceil(len(group) / largest), num_processes)

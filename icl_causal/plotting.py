@@ -76,6 +76,62 @@ def loss_curve(
   return figure
 
 
+def losses(
+  panels: Mapping[str, tuple[Sequence[tuple], Mapping[str, float]]],
+) -> Figure:
+  """Test losses of several runs, against those of fixed predictors, in nats.
+
+  Args:
+    panels: by title, (steps, losses) of each run, and the lines by name.
+  """
+  figure = Figure(figsize=(5.6 * len(panels), 4.0), layout="constrained")
+  all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
+  for axes, (title, (curves, lines)) in zip(
+    all_axes, panels.items(), strict=True
+  ):
+    for level in lines.values():
+      axes.axhline(level, color="#999999", linewidth=0.8, zorder=1)
+    every = [loss for _, losses in curves for loss in losses]
+    for steps, run in curves:
+      axes.plot(steps, run, color="#0072B2", linewidth=1, alpha=0.7)
+    low, high = min([*lines.values(), *every]), max([*lines.values(), *every])
+    axes.set_ylim(low - 0.06 * (high - low), high + 0.08 * (high - low))
+    _label_levels(axes, lines)
+    axes.set_title(title)
+    axes.set_xlabel("step")
+  all_axes[0].set_ylabel("test loss (nats)")
+  return figure
+
+
+def weights(rows: Mapping[str, tuple]) -> Figure:
+  """The graph, layer 1's attention and the other parameters, a row for each.
+
+  Args:
+    rows: by name, the adjacency matrix, the attention H x T x T, whose edges
+      are framed, and panels of parameters.
+  """
+  widest = max(1 + len(maps) + len(panels) for _, maps, panels in rows.values())
+  figure = Figure(figsize=(3.4 * widest, 3.8 * len(rows)), layout="constrained")
+  all_axes = figure.subplots(len(rows), widest, squeeze=False)
+  for axes_of_row, (name, row) in zip(all_axes, rows.items(), strict=True):
+    adjacency_TxT, maps, panels = row
+    titles = [f"{name}: graph"] + [
+      "layer-1 attention" + (f", head {i + 1}" if len(maps) > 1 else "")
+      for i in range(len(maps))
+    ]
+    squares = [np.asarray(adjacency_TxT, float), *maps]
+    for axes, title, matrix in zip(axes_of_row, titles, squares, strict=False):
+      axes.imshow(matrix, cmap="Blues", vmin=0, vmax=1)
+      axes.set_title(title, fontsize=10)
+      _number(axes, len(matrix))
+      _frame(axes, adjacency_TxT)
+    for axes, panel in zip(axes_of_row[len(squares) :], panels, strict=False):
+      _draw_panel(figure, axes, panel)
+    for axes in axes_of_row[len(squares) + len(panels) :]:
+      axes.set_axis_off()
+  return figure
+
+
 def graph_and_attention(adjacency_TxT, attention_HxTxT) -> Figure:
   """The adjacency matrix beside the attention of each head of layer 1.
 
@@ -361,25 +417,7 @@ def parameter_blocks(panels: Sequence[Panel]) -> Figure:
   for axes, panel in zip(
     figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
   ):
-    limit = max(float(np.abs(panel.matrix).max()), 1e-12)
-    norm = AsinhNorm(linear_width=limit / 5, vmin=-limit, vmax=limit)
-    image = axes.imshow(
-      panel.matrix,
-      cmap="RdBu",
-      norm=norm,
-      aspect="auto",
-      interpolation="nearest",
-    )
-    axes.set_title(panel.title)
-    _rule_blocks(axes, panel.row_blocks, panel.column_blocks)
-    figure.colorbar(
-      image,
-      ax=axes,
-      shrink=0.7,
-      location="bottom",
-      ticks=limit * np.array([-1, -0.25, 0, 0.25, 1]),
-      format="%.2g",
-    ).minorticks_off()
+    _draw_panel(figure, axes, panel)
   return figure
 
 
@@ -419,6 +457,28 @@ def graph_drawing(
   axes.set_axis_off()
   figure.legend(loc="outside lower center", ncols=3, frameon=False)
   return figure
+
+
+def _draw_panel(figure: Figure, axes: Axes, panel: Panel):
+  limit = max(float(np.abs(panel.matrix).max()), 1e-12)
+  norm = AsinhNorm(linear_width=limit / 5, vmin=-limit, vmax=limit)
+  image = axes.imshow(
+    panel.matrix,
+    cmap="RdBu",
+    norm=norm,
+    aspect="auto",
+    interpolation="nearest",
+  )
+  axes.set_title(panel.title)
+  _rule_blocks(axes, panel.row_blocks, panel.column_blocks)
+  figure.colorbar(
+    image,
+    ax=axes,
+    shrink=0.7,
+    location="bottom",
+    ticks=limit * np.array([-1, -0.25, 0, 0.25, 1]),
+    format="%.2g",
+  ).minorticks_off()
 
 
 def _number(axes: Axes, T: int):

@@ -1,0 +1,102 @@
+"""The figures command on experiments made small."""
+
+import json
+import types
+
+import pytest
+
+from configs import random_forests
+from configs import several_parents
+from configs import single_parent
+from configs import standard
+from experiments import figures
+from experiments import paper
+from experiments import stopping
+from icl_causal import runs
+
+
+def _small(module):
+  def get_config(variant_and_tier):
+    config = module.get_config(variant_and_tier).unlock()
+    if "T" in config.graph:
+      config.graph.T = 6
+    if "sweep" in config:
+      config.sweep.grid.graph.seed = (3, 4)
+    config.prior.S = 2
+    config.train.update(steps=8, eval_every=4, batch_size=8)
+    if config.train.optimizer == "in_turns":
+      config.train.update(turn_steps=1, joint_steps=1)
+    if config.model.name == "standard":
+      config.model.width = 8
+    config.eval.update(test_size=32, batch_size=16, posterior_prompts=8)
+    return config
+
+  return types.SimpleNamespace(get_config=get_config)
+
+
+@pytest.fixture
+def small(monkeypatch):
+  modules = {
+    module: _small(module)
+    for module in (single_parent, several_parents, standard, random_forests)
+  }
+  smaller = {
+    name: (modules[module], variant)
+    for name, (module, variant) in paper._CONFIGS.items()
+  }
+  monkeypatch.setattr(paper, "_CONFIGS", smaller)
+
+
+def test_every_experiment_is_in_one_figure():
+  shown = [name for names in paper.FIGURES.values() for name in names]
+  assert sorted(shown) == sorted(paper._CONFIGS)
+
+
+@pytest.mark.parametrize("number", ["2", "7", "8", "9"])
+def test_draws_what_is_trained_and_trains_what_is_missing(
+  number, small, tmp_path
+):
+  runs_of = {
+    name: paper.planned(name, "quick", 2) for name in paper.FIGURES[number]
+  }
+  workdir, results = tmp_path / "runs", tmp_path / "results"
+  paper.train(runs_of, workdir, stopping.never, parallel=1)
+  drawn = figures.figures_of(number, runs_of, workdir)
+  assert set(drawn) == {f"figure_{number}", f"figure_{number}_loss"}
+  for name, group in runs_of.items():
+    figures.write_results(results, name, group, workdir)
+    path = results / f"{name.replace(' ', '_')}.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [row["seed"] for row in rows] == [run.config.seed for run in group]
+    assert all(row["steps"] == 8 for row in rows)
+  header, table = figures.table(runs_of, workdir)
+  assert len(table) == len(runs_of)
+  assert all(len(row) == len(header) for row in table)
+
+  class TrainedAgain(Exception):
+    pass
+
+  def refuse():
+    raise TrainedAgain
+
+  paper.train(runs_of, workdir, refuse)  # asked after every evaluation
+
+
+def test_tiers_and_graphs_are_runs_of_their_own(small):
+  quick, other = (paper.planned("forests", t, 2) for t in ("quick", "paper"))
+  assert [(r.config.seed, r.config.graph.seed) for r in quick] == [
+    (0, 3),
+    (0, 4),
+    (1, 3),
+    (1, 4),
+  ]
+  assert len({run.name for run in quick + other}) == 8
+
+
+def test_a_run_that_failed_is_named(small, tmp_path):
+  (run,) = paper.planned("chain", "quick", 1)
+  home = tmp_path / "members" / run.name
+  home.mkdir(parents=True)
+  runs.write_failure(home, {"step": 4, "what": "the loss is not finite"})
+  with pytest.raises(figures.cli.Refused, match="not finite at step 4"):
+    figures.read_results([run], tmp_path)
