@@ -5,6 +5,7 @@
 Leaves result.json and a figure under --workdir.
 """
 
+import pathlib
 import time
 
 from absl import flags
@@ -14,6 +15,7 @@ from experiments import checks
 from experiments import cli
 from experiments import fields
 from experiments import pooled
+from experiments import posterior
 from experiments import show
 from experiments import theorems
 from icl_causal import runs
@@ -25,6 +27,7 @@ _CHECKS = {
   "roots": checks.roots,
   "pooled": pooled.pooled_and_conditional,
   "theorems": theorems.theorems,
+  "posterior": posterior.posterior,
 }
 
 
@@ -92,6 +95,15 @@ _FIELDS = {
     "num_runs": fields.at_least(1),
     "test_size": fields.at_least(1),
   },
+  "posterior": {
+    "T": fields.at_least(3),
+    "alpha": fields.ALPHA,
+    "root_probability": fields.SHARE,
+    "cases": fields.many(
+      (fields.at_least(2), fields.at_least(2), fields.at_least(2))
+    ),
+    "reference_samples": fields.at_least(2**12),
+  },
 }
 
 
@@ -99,27 +111,34 @@ def main():
   """The command."""
   config = cli.config()
   check(config)
-  record = config.to_dict()
-  workdir = cli.workdir(f"theory-{config.check}-{runs.digest(record)}")
-  with runs.opened(workdir, record, flags.FLAGS.overwrite) as finished:
-    if not finished:
+  digest = runs.digest(config.to_dict())
+  workdir = cli.workdir(f"theory-{config.check}-{digest}")
+  result = found(config, workdir, flags.FLAGS.overwrite)
+  print(show.columns(result["header"], result["rows"]))
+  print(f"\n{result['wall_seconds']:.0f} s; {workdir}/result.json")
+
+
+def found(
+  config: build.Config, workdir: pathlib.Path, overwrite: bool = False
+) -> dict:
+  """The result of a check, read from `workdir` if it is there."""
+  with runs.opened(workdir, config.to_dict(), overwrite) as finished:
+    if finished:
+      print(f"{workdir} is finished; --overwrite runs it again")
+    else:
       started = time.monotonic()
-      found = _CHECKS[config.check](config)
-      if found.figure is not None:
-        runs.save_figure(workdir, config.check, found.figure)
+      seen = _CHECKS[config.check](config)
+      if seen.figure is not None:
+        runs.save_figure(workdir, config.check, seen.figure)
       runs.write_result(
         workdir,
         {
-          "header": found.header,
-          "rows": found.rows,
+          "header": seen.header,
+          "rows": seen.rows,
           "wall_seconds": time.monotonic() - started,
         },
       )
-  if finished:
-    print(f"{workdir} is finished; --overwrite runs it again")
-  result = runs.read_result(workdir)
-  print(show.columns(result["header"], result["rows"]))
-  print(f"\n{result['wall_seconds']:.0f} s; {workdir}/result.json")
+  return runs.read_result(workdir)
 
 
 def check(config: build.Config):

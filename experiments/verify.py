@@ -1,0 +1,380 @@
+"""Holds the paper's numbers against ours, and says of each whether it stands.
+
+    python -m experiments.verify --tier=quick
+
+Trains what is missing, as `experiments.figures` does, and checks the theory.
+Prints a table, which goes to verify.md and verify.json under results/TIER as
+well; the exit code is 1 if a verdict is `fail`.
+"""
+
+from collections.abc import Callable
+import json
+import pathlib
+import sys
+from typing import NamedTuple
+
+from absl import flags
+import numpy as np
+
+from configs import theory as theory_configs
+from configs import variants
+from experiments import cli
+from experiments import figures
+from experiments import paper
+from experiments import show
+from experiments import stopping
+from experiments import theory
+from icl_causal import runs
+
+
+class Found(NamedTuple):
+  """What the claims are about.
+
+  Attributes:
+    runs: results of the runs of each experiment.
+    theory: results of the checks of the theory, by name.
+  """
+
+  runs: dict[str, list[dict]]
+  theory: dict[str, dict]
+
+
+class Claim(NamedTuple):
+  """One number, and what it has to be.
+
+  Attributes:
+    what: in words.
+    paper: what the paper has, in words.
+    measure: the number and its standard error, or None for that.
+    low: the least that passes.
+    high: the most that passes.
+  """
+
+  what: str
+  paper: str
+  measure: Callable[[Found], tuple[float, float | None]]
+  low: float = -np.inf
+  high: float = np.inf
+
+
+def mean(name: str, field: str):
+  """The mean of a field of the results of an experiment."""
+
+  def measure(found: Found):
+    values = np.array([row[field] for row in found.runs[name]], float)
+    error = None
+    if len(values) > 1:
+      error = float(values.std(ddof=1) / len(values) ** 0.5)
+    return float(values.mean()), error
+
+  return measure
+
+
+def largest(name: str, field: str):
+  """The largest of a field over the runs of an experiment."""
+  return lambda found: (max(row[field] for row in found.runs[name]), None)
+
+
+def share_of_edges(name: str):
+  """The share of all edges that were recovered."""
+
+  def measure(found: Found):
+    recovered, edges = (
+      sum(row[field] for row in found.runs[name])
+      for field in ("edges_recovered", "edges")
+    )
+    return recovered / edges, None
+
+  return measure
+
+
+def in_theory(check: str, column: str, *row_starts: str):
+  """An entry of a check's table, of the row that starts so."""
+
+  def measure(found: Found):
+    header = found.theory[check]["header"]
+    (row,) = [
+      row
+      for row in found.theory[check]["rows"]
+      if tuple(row[: len(row_starts)]) == row_starts
+    ]
+    error = row[header.index("std. error")] if column == "slope" else None
+    return float(row[header.index(column)]), error
+
+  return measure
+
+
+def share_of_rows(found: Found):
+  """Of all edges of all forests, those whose parent tops their row."""
+  result = found.theory["information"]
+  edges, recovered = (
+    sum(row[result["header"].index(name)] for row in result["rows"])
+    for name in ("edges", "argmax")
+  )
+  return recovered / edges, None
+
+
+_OURS = [
+  Claim("figure 2, chain: share of edges", "all", share_of_edges("chain"), 1),
+  Claim(
+    "figure 2, chain: excess over the edge posterior",
+    "-",
+    mean("chain", "excess_loss"),
+    high=0.03,
+  ),
+  Claim("figure 6, pairs: share of edges", "all", share_of_edges("pairs"), 1),
+  Claim(
+    "figure 6, pairs: excess over the edge posterior",
+    "-",
+    mean("pairs", "excess_loss"),
+    high=0.03,
+  ),
+  Claim("figure 6, random: share of edges", "all", share_of_edges("random"), 1),
+  Claim(
+    "figure 6, random: excess over the edge posterior",
+    "-",
+    mean("random", "excess_loss"),
+    high=0.03,
+  ),
+  Claim(
+    "figure 5, two parents: share of edges",
+    "59 of 60",
+    share_of_edges("half"),
+    59 / 60,
+  ),
+  Claim(
+    "figure 5, two parents: loss", ".888", mean("half", "loss"), high=0.884
+  ),
+  Claim(
+    "figure 7, 2-gram: excess over the edge posterior",
+    "-",
+    mean("bigram", "excess_loss"),
+    high=0.03,
+  ),
+  Claim(
+    "figure 7, three parents: share of edges",
+    "-",
+    share_of_edges("three"),
+    1,
+  ),
+  Claim(
+    "figure 7, three parents: excess over the edge posterior",
+    "-",
+    mean("three", "excess_loss"),
+    high=0.03,
+  ),
+  Claim("figure 9: share of edges", "176 of 182", share_of_edges("forests"), 1),
+  Claim(
+    "figure 9: attention on the parent",
+    ".837",
+    mean("forests", "parent_attention_mean"),
+    0.95,
+  ),
+  Claim(
+    "figure 9: false parents a graph",
+    "-",
+    mean("forests", "false_parents"),
+    high=1,
+  ),
+  Claim(
+    "figure 9: largest excess over the edge posterior",
+    "-",
+    largest("forests", "excess_loss"),
+    high=0,
+  ),
+  Claim(
+    "figure 9: excess over the exact posterior",
+    "-",
+    mean("forests", "excess_over_exact"),
+    high=0.03,
+  ),
+]
+
+_AUTHORS = [
+  Claim("figure 2, chain: share of edges", "all", share_of_edges("chain"), 1),
+  Claim("figure 6, pairs: share of edges", "all", share_of_edges("pairs"), 1),
+  Claim("figure 6, random: share of edges", "all", share_of_edges("random"), 1),
+  Claim(
+    "figure 5, two parents: share of edges",
+    "59 of 60",
+    share_of_edges("half"),
+    59 / 60,
+  ),
+  Claim(
+    "figure 5, two parents: loss",
+    ".888",
+    mean("half", "loss"),
+    0.878,
+    0.898,
+  ),
+  Claim(
+    "figure 9: attention on the parent",
+    ".837",
+    mean("forests", "parent_attention_mean"),
+    0.80,
+    0.88,
+  ),
+]
+
+_STANDARD = [
+  Claim(
+    "figure 8, chain: loss", "1.763", mean("standard chain", "loss"), high=1.763
+  ),
+  *(
+    Claim(
+      f"figure 8, {graph}: share of edges",
+      "-",
+      share_of_edges(f"standard {graph}"),
+      1,
+    )
+    for graph in ("chain", "pairs", "random")
+  ),
+]
+
+_THEORY = [
+  Claim("key lemma: share of rows topped by the parent", "1", share_of_rows, 1),
+  *(
+    Claim(
+      f"theorem 4.4, {graph}: power of T in 1 - attention",
+      "-1 or less",
+      in_theory("theorems", "slope", graph, "1 - least attention"),
+      high=-0.9,
+    )
+    for graph in ("chain", "pairs", "forest")
+  ),
+  *(
+    Claim(
+      f"theorem 4.4, {graph}: power of T in L - L*",
+      "below 0",
+      in_theory("theorems", "slope", graph, "L - L*"),
+      high=-0.3,
+    )
+    for graph in ("chain", "pairs", "forest")
+  ),
+  Claim(
+    "theorem 4.5, forest: power of T off the prior",
+    "below 0",
+    in_theory("theorems", "slope", "forest", "sup error, permutations"),
+    high=-0.2,
+  ),
+  Claim(
+    "exact posterior, S = 2: largest deviation in standard errors",
+    "-",
+    in_theory("posterior", "largest z", 2),
+    high=4,
+  ),
+]
+
+CLAIMS = {
+  "quick": [*_OURS, *_STANDARD, *_THEORY],
+  "paper": [*_AUTHORS, *_STANDARD, *_THEORY],
+}
+
+# What the quick tier leaves out of the checks of the theory.
+_SHORTER = {
+  "information": {"num_forests": 400},
+  "theorems": {"T": (16, 32, 64, 128), "num_runs": 1},
+  "posterior": {"cases": ((2, 32, 256),)},
+}
+
+
+def main():
+  """The command."""
+  cli.use_cores(cli.cores())
+  tier = flags.FLAGS.tier
+  workdir = cli.workdir(tier)
+  results = pathlib.Path(flags.FLAGS.results or f"results/{tier}")
+  names = [name for figure in paper.FIGURES.values() for name in figure]
+  runs_of = {
+    name: paper.planned(name, tier, flags.FLAGS.seeds) for name in names
+  }
+  paper.train(runs_of, workdir, stopping.when_asked())
+  for name, group in runs_of.items():
+    figures.write_results(results, name, group, workdir)
+  found = Found(
+    {
+      name: figures.read_results(group, workdir)
+      for name, group in runs_of.items()
+    },
+    {name: of_theory(name, tier, workdir) for name in _SHORTER},
+  )
+  rows = judge(CLAIMS[tier], found)
+  write(results, rows)
+  print(show.columns(*columns(rows)))
+  failed = sum(row["verdict"] == "fail" for row in rows)
+  print(f"\n{results}/verify.md; {failed} of {len(rows)} fail")
+  sys.exit(1 if failed else 0)
+
+
+def of_theory(check: str, tier: str, workdir: pathlib.Path) -> dict:
+  """The result of a check of the theory."""
+  config = theory_configs.get_config(check)
+  if tier == "quick":
+    config.update(_SHORTER[check])
+  theory.check(config)
+  name = f"theory-{check}-{runs.digest(config.to_dict())}"
+  return theory.found(config, workdir / name)
+
+
+def judge(claims: list[Claim], found: Found) -> list[dict]:
+  """A row for every claim, with its verdict."""
+  rows = []
+  for claim in claims:
+    ours, error = claim.measure(found)
+    passes = claim.low <= ours <= claim.high
+    rows.append(
+      {
+        "what": claim.what,
+        "paper": claim.paper,
+        "ours": ours,
+        "standard_error": error,
+        "asked": _asked(claim),
+        "verdict": "pass" if passes else "fail",
+      }
+    )
+  return rows
+
+
+def columns(rows: list[dict]) -> tuple[list[str], list[list]]:
+  """Header and rows for a terminal."""
+  header = ["what", "paper", "ours", "standard_error", "asked", "verdict"]
+  return header, [
+    ["-" if row[name] is None else row[name] for name in header] for row in rows
+  ]
+
+
+def markdown(rows: list[dict]) -> str:
+  """The table as Markdown."""
+  lines = ["| what | paper | ours | asked | verdict |", "|---|---|---|---|---|"]
+  for row in rows:
+    ours = f"{row['ours']:.4f}"
+    if row["standard_error"] is not None:
+      ours += f" +- {row['standard_error']:.4f}"
+    cells = row["what"], row["paper"], ours, row["asked"], row["verdict"]
+    lines.append("| " + " | ".join(cells) + " |")
+  return "\n".join(lines) + "\n"
+
+
+def write(results: pathlib.Path, rows: list[dict]):
+  """verify.json and verify.md."""
+  results.mkdir(parents=True, exist_ok=True)
+  text = json.dumps({"rows": rows}, indent=2, allow_nan=False) + "\n"
+  runs.write_text(results / "verify.json", text)
+  runs.write_text(results / "verify.md", markdown(rows))
+
+
+def _asked(claim: Claim) -> str:
+  low, high = f"{claim.low:.4g}", f"{claim.high:.4g}"
+  if claim.low == claim.high:
+    return low
+  if np.isinf(claim.high):
+    return f"at least {low}"
+  return f"at most {high}" if np.isinf(claim.low) else f"{low} to {high}"
+
+
+if __name__ == "__main__":
+  flags.DEFINE_enum("tier", "quick", variants.TIERS, "Whose recipe.")
+  flags.DEFINE_integer("seeds", 3, "Seeds from which each is trained.", 1)
+  flags.DEFINE_string("workdir", None, "Of the runs; by default runs/TIER.")
+  flags.DEFINE_string("results", None, "By default results/TIER.")
+  cli.run(main)
