@@ -6,6 +6,10 @@ VARIANT: half (default), parents (i-1)//2 and i-1 (S = 5, T = 32); bigram, the
 two before (S = 5, T = 32); or three, parents (i-1)//4, (i-1)//2 and i-1 (S = 2,
 T = 32), which is ours.
 
+TIER quick (default): each head has its turn (icl_causal/turns.py), then AdamW
+at .03 to 0 by a cosine (b2 = .99). docs/recipes.md has what was tried, and why
+one edge of `half`, (16, 15), is not found.
+
 TIER paper: the authors' settings: AdamW at .01 to 0 by a cosine with weight
 decay 1e-4, from noise of 1e-4, 2**16 steps of 2**10 prompts.
 """
@@ -38,8 +42,8 @@ def get_config(variant_and_tier: str = "half,quick") -> ConfigDict:
     config.model.matching = 1.0 if variant == "three" else 0.5
     config.train = ConfigDict(
       {
-        "steps": 2**13,
-        "batch_size": 2**8,
+        "steps": 2**12 if variant == "three" else 2**13,
+        "batch_size": 2**9 if variant == "three" else 2**8,
         "eval_every": 2**7,
         "optimizer": "in_turns",
         "turn_steps": 48 if variant == "three" else 16,

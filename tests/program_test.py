@@ -3,6 +3,7 @@ import numpy as np
 import optax
 import pytest
 
+from configs import random_forests
 from configs import single_parent
 from configs import two_stage
 from experiments import build
@@ -16,7 +17,9 @@ from icl_causal import training
 
 
 def _config(module=single_parent, variant="manual", **fields):
-  config = module.get_config(variant)
+  config = module.get_config(variant).unlock()
+  if "sweep" in config:
+    del config["sweep"]
   config.train.batch_size, config.train.eval_every = 32, 2
   config.eval.test_size = config.eval.batch_size = 64
   config.update_from_flattened_dict(fields)
@@ -31,7 +34,7 @@ def test_a_program_is_what_the_library_does_with_the_numbers():
   graph = graphs.from_parents((-1, 0, 0, 1, 2, -1))
   model = models.Disentangled(3, 6, (1, 1), matching=0.5)
   optimizer = optax.adamw(
-    optax.cosine_decay_schedule(0.02, 4), weight_decay=0.0
+    optax.cosine_decay_schedule(0.02, 4), b2=0.99, weight_decay=0.0
   )
 
   @jax.jit
@@ -77,11 +80,17 @@ def test_a_program_is_what_the_library_does_with_the_numbers():
         "seed": 2**32 - 1,
         "graph.seed": 5,
         "prior.alpha": 1.0,
-        "train.learning_rate": 0.1,
+        "train.learning_rate": 0.02,
         "train.weight_decay": 0.5,
         "train.epsilon": 0.1,
         "eval.seed": 3,
       },
+    ),
+    (
+      random_forests,
+      "forests",
+      {"train.turn_steps": 1},
+      {"train.stride": 0.1, "train.weight_decay": 0.5},
     ),
     (
       two_stage,
