@@ -20,6 +20,7 @@ from icl_causal import models
 from icl_causal import priors
 from icl_causal import runs
 from icl_causal import sampling
+from icl_causal import symmetry
 from icl_causal import training
 from icl_causal import turns
 from icl_causal.graphs import Graph
@@ -58,6 +59,9 @@ _SCHEDULES = {
 _OPTIMIZERS = {
   "sgd": lambda c: _sgd(c.train),
   "adamw": lambda c: _adamw(c.train, c.train.steps),
+  "symmetric_adamw": lambda c: optax.chain(
+    symmetry.symmetric(), _adamw(c.train, c.train.steps)
+  ),
   "in_turns": lambda c: _in_turns(c.train, c.model.heads[0]),
   "algorithm_1": lambda c: _algorithm_1(c.train),
 }
@@ -149,6 +153,7 @@ _CHOICES = {
   "train.optimizer": {
     "sgd": ["train.schedule", "train.weight_decay"],
     "adamw": ["train.schedule", "train.weight_decay", "train.b2"],
+    "symmetric_adamw": ["train.schedule", "train.weight_decay", "train.b2"],
     "in_turns": [
       "train.schedule",
       "train.weight_decay",
@@ -202,6 +207,11 @@ def check(config: Config):
     raise Refused(
       f"train.optimizer = 'algorithm_1': is for model.name = 'reduced', not "
       f"{model!r}"
+    )
+  if optimizer == "symmetric_adamw" and model != "disentangled":
+    raise Refused(
+      "train.optimizer = 'symmetric_adamw': is for model.name = "
+      f"'disentangled', not {model!r}"
     )
   if optimizer == "in_turns":
     if model != "disentangled" or not flat["model.matching"]:

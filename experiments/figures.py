@@ -158,7 +158,7 @@ def _lines(group: list[Run], workdir: pathlib.Path) -> dict[str, float]:
 
 def _maps(run: Run, workdir: pathlib.Path):
   """The graph, the first layer's attention on data, and parameter panels."""
-  params = _params(run, workdir)
+  params = final_params(run, workdir)
   T = run.graph.parents_TxK.shape[0]
   panels = draw.panels(params, run.config, T)
   return (
@@ -171,7 +171,7 @@ def _maps(run: Run, workdir: pathlib.Path):
 def _count(group: list[Run], workdir: pathlib.Path) -> dict:
   """What `forests.count` says of runs on many graphs."""
   found = read_results(group, workdir)
-  params = [_params(run, workdir) for run in group]
+  params = [final_params(run, workdir) for run in group]
   params_G, graph_G = (
     jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
     for trees in (params, [run.graph for run in group])
@@ -205,7 +205,7 @@ def _attention_of(config: build.Config):
   return attention
 
 
-def _params(run: Run, workdir: pathlib.Path) -> Any:
+def final_params(run: Run, workdir: pathlib.Path) -> Any:
   """The parameters at the end of a run."""
   start = training.init(
     build.key(run.config.seed, "init"),

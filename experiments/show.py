@@ -36,15 +36,27 @@ def table(result: Mapping) -> str:
 
 def columns(header: Sequence[str], rows: Sequence[Sequence]) -> str:
   """A table for a terminal, numbers with four significant digits."""
-  cells = [
-    [f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row]
-    for row in [header, *rows]
-  ]
+  cells = _cells([header, *rows])
   widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
   return "\n".join(
     "  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True))
     for row in cells
   )
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence]) -> str:
+  """The same in Markdown."""
+  rule = ["---"] * len(header)
+  return "".join(
+    f"| {' | '.join(cells)} |\n" for cells in _cells([header, rule, *rows])
+  )
+
+
+def _cells(rows: Sequence[Sequence]) -> list[list[str]]:
+  return [
+    [f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row]
+    for row in rows
+  ]
 
 
 def _with_error(result: Mapping, name: str) -> str:

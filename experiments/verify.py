@@ -300,7 +300,7 @@ def main():
   )
   rows = judge(CLAIMS[tier], found)
   write(results, rows)
-  print(show.columns(*columns(rows)))
+  print(show.columns(*table(rows)))
   failed = sum(row["verdict"] == "fail" for row in rows)
   print(f"\n{results}/verify.md; {failed} of {len(rows)} fail")
   sys.exit(1 if failed else 0)
@@ -335,24 +335,13 @@ def judge(claims: list[Claim], found: Found) -> list[dict]:
   return rows
 
 
-def columns(rows: list[dict]) -> tuple[list[str], list[list]]:
-  """Header and rows for a terminal."""
-  header = ["what", "paper", "ours", "standard_error", "asked", "verdict"]
+def table(rows: list[dict]) -> tuple[list[str], list[list]]:
+  """Header and rows, to be shown."""
+  header = ["what", "paper", "ours", "std. error", "asked", "verdict"]
+  names = ("what", "paper", "ours", "standard_error", "asked", "verdict")
   return header, [
-    ["-" if row[name] is None else row[name] for name in header] for row in rows
+    ["-" if row[name] is None else row[name] for name in names] for row in rows
   ]
-
-
-def markdown(rows: list[dict]) -> str:
-  """The table as Markdown."""
-  lines = ["| what | paper | ours | asked | verdict |", "|---|---|---|---|---|"]
-  for row in rows:
-    ours = f"{row['ours']:.4f}"
-    if row["standard_error"] is not None:
-      ours += f" +- {row['standard_error']:.4f}"
-    cells = row["what"], row["paper"], ours, row["asked"], row["verdict"]
-    lines.append("| " + " | ".join(cells) + " |")
-  return "\n".join(lines) + "\n"
 
 
 def write(results: pathlib.Path, rows: list[dict]):
@@ -360,7 +349,7 @@ def write(results: pathlib.Path, rows: list[dict]):
   results.mkdir(parents=True, exist_ok=True)
   text = json.dumps({"rows": rows}, indent=2, allow_nan=False) + "\n"
   runs.write_text(results / "verify.json", text)
-  runs.write_text(results / "verify.md", markdown(rows))
+  runs.write_text(results / "verify.md", show.markdown(*table(rows)))
 
 
 def _asked(claim: Claim) -> str:
