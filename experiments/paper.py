@@ -7,6 +7,8 @@ seeds; the random forests are many graphs as well.
 from collections.abc import Callable, Sequence
 import pathlib
 
+import jax
+
 from configs import random_forests
 from configs import several_parents
 from configs import single_parent
@@ -14,7 +16,9 @@ from configs import standard
 from experiments import batch
 from experiments import build
 from experiments import plan
+from experiments import train as train_one
 from experiments.batch import Run
+from icl_causal import runs
 
 _CONFIGS = {
   "chain": (single_parent, "chain"),
@@ -70,7 +74,28 @@ def train(
     done = sum(batch.is_done(batch.folder(workdir, run)) for run in together)
     if done < len(together):
       print(f"training {len(together) - done} runs: {names}", flush=True)
-    batch.train(together, workdir, parallel, stop)
+    if len(together) == 1 and _divides(together[0].config):
+      _train_alone(together[0], workdir, stop)
+    else:
+      batch.train(together, workdir, parallel, stop)
+
+
+def _divides(config: build.Config) -> bool:
+  """Whether all devices can share the prompts of a run."""
+  counts = (
+    config.train.batch_size,
+    config.eval.test_size,
+    config.eval.posterior_prompts,
+  )
+  return not any(count % jax.device_count() for count in counts)
+
+
+def _train_alone(run: Run, workdir: pathlib.Path, stop: Callable[[], bool]):
+  """A run without others, on all devices, which leaves a report as well."""
+  home = batch.folder(workdir, run)
+  with runs.opened(home, run.config.to_dict(), overwrite=False) as finished:
+    if not finished:
+      train_one.train(run.config, run.graph, home, stop=stop)
 
 
 def _point(seed: int, graph_seed: int | None) -> dict:
