@@ -29,7 +29,7 @@ def test_a_table_of_all_recipes(tmp_path):
   small = {"steps": 8, "eval_every": 4, "batch_size": 8}
   config.recipes = tuple(
     (name, model, {**train, **small})
-    for name, model, train in config.recipes[:2]
+    for name, model, train in config.recipes[1:2]
   )
   runs_of = recipes.planned(config)
   paper.train(runs_of, tmp_path, stopping.never, parallel=1)

@@ -7,6 +7,7 @@ from configs import theory
 from experiments import checks
 from experiments import forests
 from experiments import pooled
+from experiments import posterior
 from experiments import theorems
 from icl_causal import graphs
 
@@ -195,3 +196,27 @@ def test_slopes_of_theorems(monkeypatch):
   for row, slope in ((rows[1], -1), (rows[2], -0.5)):
     np.testing.assert_allclose(row["slope"], slope)
     np.testing.assert_allclose(row["std. error"], 0, atol=1e-9)
+
+
+def test_the_exact_posterior_against_both_references():
+  cases = ((2, 3, 32), (3, 2, 32))
+  config = _config("posterior", T=5, cases=cases, reference_samples=2**13)
+  rows = _plain(posterior.posterior(config))
+  assert [row["reference"] for row in rows] == ["integral", "8192 samples"]
+  for row, (S, num_prompts, _) in zip(rows, cases, strict=True):
+    assert row["of"] == num_prompts * (S - 1)
+    assert row["largest z"] < 5
+    assert abs(row["loss - reference"]) < 0.02
+
+
+def test_the_references_agree():
+  """Integration over two rows, and sampling of them."""
+  graph = graphs.from_parents([-1, 0, -1, 1, -1])
+  x_NxT = np.array([[0, 1, 1, 1, 0], [1, 1, 0, 1, 1]])
+  integrated = posterior._integrated(x_NxT, graph, 0.3, size=500)
+  sampled = posterior._sampled(
+    jax.random.key(0), x_NxT, graph, 0.3, 2, num_samples=2**15
+  )
+  for one, other in zip(integrated, sampled, strict=True):
+    assert (other.error_S < 0.01).all()
+    assert (np.abs(one.f_S - other.f_S) < 4 * other.error_S + 1e-3).all()
