@@ -14,6 +14,7 @@ from typing import Any
 
 from absl import flags
 import jax
+from jax import numpy as jnp
 import numpy as np
 
 from configs import variants
@@ -181,8 +182,8 @@ def _count(group: list[Run], workdir: pathlib.Path) -> dict:
     forests.Trained(
       graph_G,
       attention(params_G, graph_G),
-      np.array([row["loss"] for row in found]),
-      np.array([row["edge_posterior_loss"] for row in found]),
+      jnp.array([row["loss"] for row in found]),
+      jnp.array([row["edge_posterior_loss"] for row in found]),
     )
   )
 

@@ -88,7 +88,7 @@ def share_of_edges(name: str):
   return measure
 
 
-def in_theory(check: str, column: str, *row_starts: str):
+def in_theory(check: str, column: str, *row_starts: str | int):
   """An entry of a check's table, of the row that starts so."""
 
   def measure(found: Found):

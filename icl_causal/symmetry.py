@@ -7,12 +7,14 @@ then symmetric, too, but for the noise of a batch: gradient flow never leaves
 the symmetric parameters, and what noise or rounding breaks stays broken.
 """
 
+from typing import Any
+
 import jax
 from jax import numpy as jnp
 import optax
 
 
-def relabelling_mean(tree: dict) -> dict:
+def relabelling_mean(tree: Any) -> dict:
   """The mean of parameters or gradients over all S! namings of the states.
 
   For `models.Disentangled`. A block of tokens by tokens becomes a multiple of

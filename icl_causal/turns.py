@@ -100,7 +100,7 @@ def _turn(gradient, params, head, begins, stride):
   return rest | {"A1": jnp.where(to_zero, -params["A1"], 0) + step}
 
 
-def _without_heads_after(latest, tree: dict) -> dict:
+def _without_heads_after(latest, tree: Any) -> dict:
   """The tree with zeros for all that reads, or is, what later heads copy."""
   num_heads, D = tree["A1"].shape[:2]
   is_known_H = jnp.arange(num_heads) <= latest
