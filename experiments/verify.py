@@ -216,19 +216,17 @@ _AUTHORS = [
   ),
 ]
 
-_STANDARD = [
+_STANDARD_LOSS = Claim(
+  "figure 8, chain: loss", "1.763", mean("standard chain", "loss"), high=1.763
+)
+_STANDARD_EDGES = [
   Claim(
-    "figure 8, chain: loss", "1.763", mean("standard chain", "loss"), high=1.763
-  ),
-  *(
-    Claim(
-      f"figure 8, {graph}: share of edges",
-      "-",
-      share_of_edges(f"standard {graph}"),
-      1,
-    )
-    for graph in ("chain", "pairs", "random")
-  ),
+    f"figure 8, {graph}: share of edges",
+    "-",
+    share_of_edges(f"standard {graph}"),
+    1,
+  )
+  for graph in ("chain", "pairs", "random")
 ]
 
 _THEORY = [
@@ -266,8 +264,9 @@ _THEORY = [
 ]
 
 CLAIMS = {
-  "quick": [*_OURS, *_STANDARD, *_THEORY],
-  "paper": [*_AUTHORS, *_STANDARD, *_THEORY],
+  "quick": [*_OURS, *_STANDARD_EDGES, *_THEORY],
+  # The quick tier has half the steps and prompts for it.
+  "paper": [*_AUTHORS, _STANDARD_LOSS, *_STANDARD_EDGES, *_THEORY],
 }
 
 # What the quick tier leaves out of the checks of the theory.

@@ -402,6 +402,7 @@ def attention_by_position(
   below.set_ylabel("graphs")
   below.set_xlabel("position")
   below.xaxis.set_major_locator(MaxNLocator(integer=True))
+  below.yaxis.set_major_locator(MaxNLocator(integer=True))
   figure.legend(loc="outside lower center", ncols=2, frameon=False)
   return figure
 

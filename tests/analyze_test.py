@@ -31,7 +31,8 @@ def _analyze(*arguments):
 
 def test_a_run_of_algorithm_1(tmp_path):
   config = two_stage.get_config("forest")
-  config.graph = {"name": "manual", "parents": (-1, 0, 1, -1, 3, 2, -1)}
+  parents = (-1, 0, 1, -1, 3, 2, -1)
+  config.graph = {"name": "manual", "parents": parents, "target": ()}
   config.train.update(steps=4, eval_every=4)
   config.eval.test_size = config.eval.batch_size = 64
   runs.prepare(tmp_path, config.to_dict(), overwrite=False)
