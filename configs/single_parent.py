@@ -8,8 +8,8 @@ graph.seed.
 
 TIER quick (default): Adam at .1 to 0 by a cosine (b2 = .99), with A2 and W
 started at half the identity (`matching`): 16384 steps of 512 prompts for chain
-and manual, two to three minutes on two cores; half as many for pairs and random,
-with weight decay .01, without which roots pick up false parents.
+and manual, two to three minutes on two cores; half as many for pairs and
+random, with weight decay .01, without which roots pick up false parents.
 docs/recipes.md has what was tried, and on what seeds.
 
 TIER paper: the authors' settings: SGD at 1 to 0 by a cosine from a zero start,

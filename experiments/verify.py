@@ -114,56 +114,34 @@ def share_of_rows(found: Found):
   return recovered / edges, None
 
 
+def _edges(number: int, name: str, paper="all", low=1.0) -> Claim:
+  return Claim(
+    f"figure {number}, {name}: share of edges", paper, share_of_edges(name), low
+  )
+
+
+def _excess(number: int, name: str) -> Claim:
+  return Claim(
+    f"figure {number}, {name}: excess over the edge posterior",
+    "-",
+    mean(name, "excess_loss"),
+    high=0.03,
+  )
+
+
 _OURS = [
-  Claim("figure 2, chain: share of edges", "all", share_of_edges("chain"), 1),
-  Claim(
-    "figure 2, chain: excess over the edge posterior",
-    "-",
-    mean("chain", "excess_loss"),
-    high=0.03,
-  ),
-  Claim("figure 6, pairs: share of edges", "all", share_of_edges("pairs"), 1),
-  Claim(
-    "figure 6, pairs: excess over the edge posterior",
-    "-",
-    mean("pairs", "excess_loss"),
-    high=0.03,
-  ),
-  Claim("figure 6, random: share of edges", "all", share_of_edges("random"), 1),
-  Claim(
-    "figure 6, random: excess over the edge posterior",
-    "-",
-    mean("random", "excess_loss"),
-    high=0.03,
-  ),
-  Claim(
-    "figure 5, two parents: share of edges",
-    "59 of 60",
-    share_of_edges("half"),
-    59 / 60,
-  ),
-  Claim(
-    "figure 5, two parents: loss", ".888", mean("half", "loss"), high=0.884
-  ),
-  Claim(
-    "figure 7, 2-gram: excess over the edge posterior",
-    "-",
-    mean("bigram", "excess_loss"),
-    high=0.03,
-  ),
-  Claim(
-    "figure 7, three parents: share of edges",
-    "-",
-    share_of_edges("three"),
-    1,
-  ),
-  Claim(
-    "figure 7, three parents: excess over the edge posterior",
-    "-",
-    mean("three", "excess_loss"),
-    high=0.03,
-  ),
-  Claim("figure 9: share of edges", "176 of 182", share_of_edges("forests"), 1),
+  _edges(2, "chain"),
+  _excess(2, "chain"),
+  _edges(6, "pairs"),
+  _excess(6, "pairs"),
+  _edges(6, "random"),
+  _excess(6, "random"),
+  _edges(5, "half", "59 of 60", 59 / 60),
+  Claim("figure 5, half: loss", ".888", mean("half", "loss"), high=0.884),
+  _excess(7, "bigram"),
+  _edges(7, "three", "-"),
+  _excess(7, "three"),
+  _edges(9, "forests", "176 of 182"),
   Claim(
     "figure 9: attention on the parent",
     ".837",
@@ -191,22 +169,11 @@ _OURS = [
 ]
 
 _AUTHORS = [
-  Claim("figure 2, chain: share of edges", "all", share_of_edges("chain"), 1),
-  Claim("figure 6, pairs: share of edges", "all", share_of_edges("pairs"), 1),
-  Claim("figure 6, random: share of edges", "all", share_of_edges("random"), 1),
-  Claim(
-    "figure 5, two parents: share of edges",
-    "59 of 60",
-    share_of_edges("half"),
-    59 / 60,
-  ),
-  Claim(
-    "figure 5, two parents: loss",
-    ".888",
-    mean("half", "loss"),
-    0.878,
-    0.898,
-  ),
+  _edges(2, "chain"),
+  _edges(6, "pairs"),
+  _edges(6, "random"),
+  _edges(5, "half", "59 of 60", 59 / 60),
+  Claim("figure 5, half: loss", ".888", mean("half", "loss"), 0.878, 0.898),
   Claim(
     "figure 9: attention on the parent",
     ".837",
@@ -220,13 +187,7 @@ _STANDARD_LOSS = Claim(
   "figure 8, chain: loss", "1.763", mean("standard chain", "loss"), high=1.763
 )
 _STANDARD_EDGES = [
-  Claim(
-    f"figure 8, {graph}: share of edges",
-    "-",
-    share_of_edges(f"standard {graph}"),
-    1,
-  )
-  for graph in ("chain", "pairs", "random")
+  _edges(8, f"standard {graph}", "-") for graph in ("chain", "pairs", "random")
 ]
 
 _THEORY = [
