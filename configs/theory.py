@@ -117,7 +117,7 @@ def get_config(check: str = "") -> ConfigDict:
         "alpha": 0.1,
         "root_probability": 0.5,
         # (S, prompts, samples)
-        "cases": ((2, 32, 256), (3, 8, 256), (10, 2, 128)),
+        "cases": ((2, 32, 256), (3, 8, 1024), (10, 2, 512)),
         "reference_samples": 2**20,
       },
       "roots": {

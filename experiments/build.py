@@ -38,7 +38,6 @@ _GRAPHS = {
   ),
   "kgram": lambda c, key: graphs.kgram(c.T, c.k),
   "half_and_previous": lambda c, key: graphs.half_and_previous(c.T),
-  "quotients": lambda c, key: graphs.quotients(c.T, c.divisors),
   "manual": lambda c, key: graphs.from_parents(c.parents, c.target or None),
 }
 _PRIORS = {
@@ -73,7 +72,6 @@ _FIELDS = {
   "graph.T": fields.at_least(2),
   "graph.seed": fields.SEED,
   "graph.k": fields.at_least(1),
-  "graph.divisors": fields.many(fields.at_least(1)),
   "graph.root_probability": fields.SHARE,
   "graph.parents": fields.Field(tuple, lambda v: True, "a tuple"),
   "graph.target": fields.Field(tuple, lambda v: True, "a tuple"),
@@ -135,7 +133,6 @@ _CHOICES = {
     "random_forest": ["graph.T", "graph.seed", "graph.root_probability"],
     "kgram": ["graph.T", "graph.k"],
     "half_and_previous": ["graph.T"],
-    "quotients": ["graph.T", "graph.divisors"],
     "manual": ["graph.parents", "graph.target"],
   },
   "prior.name": {"dirichlet": [], "floored_dirichlet": ["prior.gamma"]},

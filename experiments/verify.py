@@ -4,7 +4,9 @@
 
 Trains what is missing, as `experiments.figures` does, and checks the theory.
 Prints a table, which goes to verify.md and verify.json under results/TIER as
-well; the exit code is 1 if a verdict is `fail`.
+well. A verdict is `pass`; or `missed`, where the number that was asked can't be
+had, as docs/recipes.md explains, and ours is what can be; or `fail`, and then
+the exit code is 1.
 """
 
 from collections.abc import Callable
@@ -48,6 +50,7 @@ class Claim(NamedTuple):
     measure: the number and its standard error, or None for that.
     low: the least that passes.
     high: the most that passes.
+    missed: (low, high) of what is known to miss.
   """
 
   what: str
@@ -55,6 +58,7 @@ class Claim(NamedTuple):
   measure: Callable[[Found], tuple[float, float | None]]
   low: float = -np.inf
   high: float = np.inf
+  missed: tuple[float, float] | None = None
 
 
 def mean(name: str, field: str):
@@ -114,9 +118,13 @@ def share_of_rows(found: Found):
   return recovered / edges, None
 
 
-def _edges(number: int, name: str, paper="all", low=1.0) -> Claim:
+def _edges(number: int, name: str, paper="all", least=1.0) -> Claim:
   return Claim(
-    f"figure {number}, {name}: share of edges", paper, share_of_edges(name), low
+    f"figure {number}, {name}: share of edges",
+    paper,
+    share_of_edges(name),
+    low=1,
+    missed=(least, 1),
   )
 
 
@@ -137,7 +145,15 @@ _OURS = [
   _edges(6, "random"),
   _excess(6, "random"),
   _edges(5, "half", "59 of 60", 59 / 60),
-  Claim("figure 5, half: loss", ".888", mean("half", "loss"), high=0.884),
+  Claim(
+    "figure 5, half: loss",
+    ".888",
+    mean("half", "loss"),
+    high=0.884,
+    missed=(0.884, 0.904),
+  ),
+  _excess(5, "half"),
+  _edges(7, "bigram", "-", 58 / 60),
   _excess(7, "bigram"),
   _edges(7, "three", "-"),
   _excess(7, "three"),
@@ -281,7 +297,6 @@ def judge(claims: list[Claim], found: Found) -> list[dict]:
   rows = []
   for claim in claims:
     ours, error = claim.measure(found)
-    passes = claim.low <= ours <= claim.high
     rows.append(
       {
         "what": claim.what,
@@ -289,7 +304,7 @@ def judge(claims: list[Claim], found: Found) -> list[dict]:
         "ours": ours,
         "standard_error": error,
         "asked": _asked(claim),
-        "verdict": "pass" if passes else "fail",
+        "verdict": _verdict(claim, ours),
       }
     )
   return rows
@@ -310,6 +325,14 @@ def write(results: pathlib.Path, rows: list[dict]):
   text = json.dumps({"rows": rows}, indent=2, allow_nan=False) + "\n"
   runs.write_text(results / "verify.json", text)
   runs.write_text(results / "verify.md", show.markdown(*table(rows)))
+
+
+def _verdict(claim: Claim, ours: float) -> str:
+  if claim.low <= ours <= claim.high:
+    return "pass"
+  if claim.missed is not None and claim.missed[0] <= ours <= claim.missed[1]:
+    return "missed"
+  return "fail"
 
 
 def _asked(claim: Claim) -> str:

@@ -92,20 +92,8 @@ def kgram(T: int, k: int) -> Graph:
 
 def half_and_previous(T: int) -> Graph:
   """Parents (i-1)//2 and i-1; positions 0 and 1 are roots (figure 5)."""
-  return quotients(T, (2, 1))
-
-
-def quotients(T: int, divisors: Sequence[int]) -> Graph:
-  """Parents (i-1)//d for each divisor d; roots are where two of these agree."""
-  if not divisors or min(divisors) < 1 or len(set(divisors)) < len(divisors):
-    raise ValueError(f"divisors must be positive and differ, got {divisors}")
-  rows = [{(i - 1) // d for d in divisors} for i in range(1, T + 1)]
-  if len(rows[-1]) < len(divisors):
-    raise ValueError(
-      f"divisors {divisors} need a longer T to give different parents, got {T}"
-    )
-  full = [tuple(row) if len(row) == len(divisors) else () for row in rows]
-  return from_parents([(), *full[:-1]], full[-1])
+  rows = [((i - 1) // 2, i - 1) if i > 1 else () for i in range(T + 1)]
+  return from_parents(rows[:T], rows[T])
 
 
 def random_tree(key: jax.Array, T: int) -> Graph:

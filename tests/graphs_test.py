@@ -16,11 +16,6 @@ from icl_causal import graphs
     (graphs.kgram(4, 1), [(1, 0), (2, 1), (3, 2)], [3]),
     (graphs.kgram(4, 2), [(2, 0), (2, 1), (3, 1), (3, 2)], [2, 3]),
     (
-      graphs.quotients(6, (3, 1)),
-      [(2, 0), (2, 1), (3, 0), (3, 2), (4, 1), (4, 3), (5, 1), (5, 4)],
-      [1, 5],
-    ),
-    (
       graphs.half_and_previous(5),
       [(2, 0), (2, 1), (3, 1), (3, 2), (4, 1), (4, 3)],
       [2, 4],
@@ -86,10 +81,6 @@ def test_refused(parents, target, message):
   [
     lambda: graphs.kgram(3, 3),
     lambda: graphs.kgram(3, 0),
-    lambda: graphs.quotients(2, (4, 2, 1)),
-    lambda: graphs.quotients(8, (2, 2)),
-    lambda: graphs.quotients(8, (0, 1)),
-    lambda: graphs.quotients(8, ()),
     lambda: graphs.random_tree(jax.random.key(0), 1),
     lambda: graphs.random_forest(jax.random.key(0), 4, 1.5),
   ],

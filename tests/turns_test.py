@@ -86,7 +86,7 @@ def test_a_second_turn_starts_from_zero():
     _model(3),
     _optimizer(optax.adam(0.1)),
     begins + TURN,
-    graphs.quotients(T, (4, 2, 1)),
+    graphs.kgram(T, 3),
   )
   rows = gradients[begins]["A1"][0, S:, S:] * np.arange(1, T + 1)[:, None]
   expected = np.zeros((S + T, S + T))

@@ -67,6 +67,13 @@ def test_verdicts(low, high, verdict, asked):
   ]
 
 
+def test_what_is_known_to_miss():
+  """It is said, and no more is forgiven than is known."""
+  for missed, verdict in (((1.0, 2.0), "missed"), ((1.0, 1.4), "fail")):
+    claim = Claim("x", "-", verify.mean("some", "loss"), high=1, missed=missed)
+    assert verify.judge([claim], FOUND)[0]["verdict"] == verdict
+
+
 def test_nothing_is_verified_by_a_number_that_is_none():
   claim = Claim("x", "-", lambda found: (float("nan"), None), low=0)
   assert verify.judge([claim], FOUND)[0]["verdict"] == "fail"
