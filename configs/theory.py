@@ -31,6 +31,10 @@ posterior: the exact posterior (bayes.exact_posterior) against integration over
 both rows for two states, and against plain importance sampling of a million
 kernels for more. The mean over 16 draws of it, in standard errors of the
 difference. Five minutes.
+
+second_layer: the least excess over the edge posterior that layer 2 can have
+where layer 1 is the graph, with and without a place to attend to that says
+nothing. Two minutes.
 """
 
 from ml_collections import ConfigDict
@@ -43,6 +47,7 @@ CHECKS = (
   "pooled",
   "theorems",
   "posterior",
+  "second_layer",
 )
 
 
@@ -119,6 +124,12 @@ def get_config(check: str = "") -> ConfigDict:
         # (S, prompts, samples)
         "cases": ((2, 32, 256), (3, 8, 1024), (10, 2, 512)),
         "reference_samples": 2**20,
+      },
+      "second_layer": {
+        "experiments": ("chain", "half", "bigram", "three"),
+        "num_prompts": 2**15,
+        "steps": 512,
+        "learning_rate": 0.1,
       },
       "roots": {
         "T": (20, 40, 80, 160),

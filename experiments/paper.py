@@ -33,6 +33,8 @@ _CONFIGS = {
   "forests": (random_forests, "forests"),
 }
 
+EXPERIMENTS = tuple(_CONFIGS)
+
 # By the numbers of the paper: 2 and 6 have one parent, 5 and 7 several, 8 has
 # the standard transformer, 9 random forests.
 FIGURES = {

@@ -14,8 +14,10 @@ from experiments import build
 from experiments import checks
 from experiments import cli
 from experiments import fields
+from experiments import paper
 from experiments import pooled
 from experiments import posterior
+from experiments import second_layer
 from experiments import show
 from experiments import theorems
 from icl_causal import runs
@@ -28,6 +30,7 @@ _CHECKS = {
   "pooled": pooled.pooled_and_conditional,
   "theorems": theorems.theorems,
   "posterior": posterior.posterior,
+  "second_layer": second_layer.second_layer,
 }
 
 
@@ -103,6 +106,12 @@ _FIELDS = {
       (fields.at_least(2), fields.at_least(2), fields.at_least(2))
     ),
     "reference_samples": fields.at_least(2**12),
+  },
+  "second_layer": {
+    "experiments": fields.many(fields.one_of(paper.EXPERIMENTS)),
+    "num_prompts": fields.at_least(2),
+    "steps": fields.at_least(1),
+    "learning_rate": fields.POSITIVE,
   },
 }
 

@@ -212,12 +212,10 @@ def test_benchmark_times_the_start(tmp_path):
 def test_compiled_programs_are_kept_for_the_next_time(tmp_path):
   """In the user's cache folder, unless told not to."""
   command = (
-    "--config=configs/theory.py:estimates",
-    "--config.T=3",
-    "--config.S=2",
-    "--config.priors=((1.0,0.0),)",
-    "--config.num_kernels=2",
-    "--config.num_sequences=4",
+    "--config=configs/theory.py:second_layer",
+    "--config.experiments=('three',)",
+    "--config.num_prompts=2",
+    "--config.steps=1",
   )
   kept = {"XDG_CACHE_HOME": str(tmp_path), "JAX_COMPILATION_CACHE_DIR": None}
   folder = tmp_path / "icl_causal" / "jax"
