@@ -1,8 +1,9 @@
 """Figures of what a run learned: arrays in, matplotlib Figure out."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from matplotlib import colors
 from matplotlib.axes import Axes
 from matplotlib.colors import AsinhNorm
 from matplotlib.figure import Figure
@@ -159,6 +160,41 @@ def graph_and_attention(adjacency_TxT, attention_HxTxT) -> Figure:
     _frame(axes, adjacency_TxT > 0)
   figure.colorbar(image, ax=all_axes, shrink=0.8)
   return figure
+
+
+def films(adjacency_TxT, rows: Mapping[str, Mapping[int, Any]]) -> Figure:
+  """Layer 1's attention while training: a row for each run, time to the right.
+
+  Heads have a colour each, which takes from white as much as they attend; what
+  two heads share is dark. The first column is the graph.
+
+  Args:
+    adjacency_TxT: true at (child, parent).
+    rows: by name, the H x T x T attention maps by step; the same steps in all.
+  """
+  graph_TxTx3 = np.repeat(1 - np.asarray(adjacency_TxT, float)[..., None], 3, 2)
+  columns = ["graph", *next(iter(rows.values()))]
+  size = (1.3 * len(columns) + 0.2, 1.45 * len(rows) + 0.3)
+  figure = Figure(figsize=size, layout="constrained")
+  all_axes = figure.subplots(len(rows), len(columns), squeeze=False)
+  for own, (name, maps) in zip(all_axes, rows.items(), strict=True):
+    images = [graph_TxTx3, *map(_in_colours, maps.values())]
+    for axes, column, image in zip(own, columns, images, strict=True):
+      axes.imshow(image)
+      axes.set_xticks([])
+      axes.set_yticks([])
+      axes.set_xlabel(column if column == "graph" else f"step {column}", size=7)
+    own[0].set_title(name, loc="left", size=8)
+  return figure
+
+
+def _in_colours(attention_HxTxT) -> np.ndarray:
+  """T x T x 3: white, less the complement of a head's colour by attention."""
+  attention_HxTxT = np.asarray(attention_HxTxT)
+  colours = [colors.to_rgb(f"C{head}") for head in range(len(attention_HxTxT))]
+  taken_Hx3 = 1 - np.array(colours)
+  image = 1 - np.einsum("hij,hc->ijc", attention_HxTxT, taken_Hx3)
+  return np.clip(image, 0, 1)
 
 
 def gradient_and_prediction(
