@@ -8,7 +8,7 @@ graph.seed.
 
 TIER quick (default): Adam at .1 to 0 by a cosine (b2 = .99), with A2 and W
 started at half the identity (`matching`): 16384 steps of 512 prompts for chain
-and manual, two to three minutes on two cores; half as many for pairs and
+and manual, two to three minutes on two cores; a quarter as many for pairs and
 random, with weight decay .01, without which roots pick up false parents.
 docs/recipes.md has what was tried, and on what seeds.
 
@@ -54,7 +54,7 @@ def get_config(variant_and_tier: str = "chain,quick") -> ConfigDict:
   }
   config.train = {
     "quick": {
-      "steps": 2**13 if has_roots else 2**14,
+      "steps": 2**12 if has_roots else 2**14,
       "batch_size": 2**9,
       "eval_every": 2**8,
       "optimizer": "adamw",
