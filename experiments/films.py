@@ -42,7 +42,7 @@ def main():
 
 
 def times(steps: int) -> list[int]:
-  """Powers of 4 times the first, and the last step."""
+  """16 times powers of 4, and the last step, which must be a multiple of 16."""
   ladder = [_FIRST * 4**k for k in range(20)]
   return [*(step for step in ladder if step < steps), steps]
 
