@@ -17,7 +17,7 @@ from icl_causal import priors
 from icl_causal import sampling
 from icl_causal.graphs import Graph
 
-_REPEATS = 16
+_REPEATS = 64  # so many that their spread is known well
 _AT_ONCE = 2**12
 
 

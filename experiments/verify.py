@@ -253,7 +253,7 @@ _THEORY = [
     "exact posterior, S = 2: largest deviation in standard errors",
     "-",
     in_theory("posterior", "largest z", 2),
-    high=4,
+    high=3,
   ),
 ]
 
