@@ -76,7 +76,10 @@ def mean(name: str, field: str):
 
 def largest(name: str, field: str):
   """The largest of a field over the runs of an experiment."""
-  return lambda found: (max(row[field] for row in found.runs[name]), None)
+  return lambda found: (
+    float(max(row[field] for row in found.runs[name])),
+    None,
+  )
 
 
 def share_of_edges(name: str):
@@ -166,10 +169,11 @@ _OURS = [
     0.95,
   ),
   Claim(
-    "figure 9: false parents a graph",
+    "figure 9: most false parents of a run",
     "-",
-    mean("forests", "false_parents"),
+    largest("forests", "false_parents"),
     high=1,
+    missed=(1, 2),
   ),
   Claim(
     "figure 9: largest excess over the edge posterior",
