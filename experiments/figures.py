@@ -7,9 +7,11 @@ runs/TIER, or --workdir, and go on where they were cut off; figures and a line
 with the result of every run go to results/TIER, or --results.
 """
 
+from collections.abc import Mapping
 import json
 import pathlib
 import sys
+import types
 from typing import Any
 
 from absl import flags
@@ -32,6 +34,8 @@ from icl_causal import graphs
 from icl_causal import plotting
 from icl_causal import runs
 from icl_causal import training
+
+EMPTY: Mapping[str, dict] = types.MappingProxyType({})
 
 
 def main():
@@ -56,26 +60,63 @@ def main():
   print(show.columns(*table(runs_of, workdir)))
 
 
-def write_results(results, name: str, group: list[Run], workdir):
-  """A line for each run of an experiment: its seeds, its result."""
+def write_results(
+  results: pathlib.Path,
+  name: str,
+  group: list[Run],
+  workdir: pathlib.Path,
+  recorded: Mapping[str, dict] = EMPTY,
+):
+  """A line for each run of an experiment: its name, its seeds, its result."""
+  found = read_results(group, workdir, recorded)
   lines = [
-    json.dumps(run.point | result, sort_keys=True, allow_nan=False) + "\n"
-    for run, result in zip(group, read_results(group, workdir), strict=True)
+    {"run": run.name} | run.point | result
+    for run, result in zip(group, found, strict=True)
   ]
   results.mkdir(parents=True, exist_ok=True)
-  path = results / f"{name.replace(' ', '_')}.jsonl"
-  runs.write_text(path, "".join(lines))
+  runs.write_text(
+    results / _file(name),
+    "".join(
+      json.dumps(line, sort_keys=True, allow_nan=False) + "\n" for line in lines
+    ),
+  )
 
 
-def read_results(group: list[Run], workdir: pathlib.Path) -> list[dict]:
-  """The result of every run; refused where a loss was not finite."""
+def read_recorded(results: pathlib.Path, name: str) -> dict[str, dict]:
+  """The lines that `write_results` left of an experiment, by their run."""
+  path = results / _file(name)
+  if not path.exists():
+    return {}
+  lines = [json.loads(line) for line in path.read_text().splitlines()]
+  return {line["run"]: line for line in lines}
+
+
+def read_results(
+  group: list[Run],
+  workdir: pathlib.Path,
+  recorded: Mapping[str, dict] = EMPTY,
+) -> list[dict]:
+  """The result of every run; refused where a loss was not finite.
+
+  Args:
+    group: the runs.
+    workdir: where they are.
+    recorded: what to take for those that are not there, by name.
+  """
   found = []
   for run in group:
     home = batch.folder(workdir, run)
     if failed := runs.read_failure(home):
       raise cli.Refused(f"{home}: {failed['what']} at step {failed['step']}")
-    found.append(runs.read_result(home))
+    if run.name in recorded and not batch.is_done(home):
+      found.append(recorded[run.name])
+    else:
+      found.append(runs.read_result(home))
   return found
+
+
+def _file(name: str) -> str:
+  return f"{name.replace(' ', '_')}.jsonl"
 
 
 def table(runs_of: dict[str, list[Run]], workdir: pathlib.Path):

@@ -4,9 +4,10 @@
 
 Trains what is missing, as `experiments.figures` does, and checks the theory.
 Prints a table, which goes to verify.md and verify.json under results/TIER as
-well. A verdict is `pass`; or `missed`, where the number that was asked can't be
-had, as docs/recipes.md explains, and ours is what can be; or `fail`, and then
-the exit code is 1.
+well. With --recorded the runs that results/TIER has lines of count as trained,
+so that machines and days may share the work. A verdict is `pass`; or `missed`,
+where the number that was asked can't be had, as docs/recipes.md explains, and
+ours is what can be; or `fail`, and then the exit code is 1.
 """
 
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from experiments import paper
 from experiments import show
 from experiments import stopping
 from experiments import theory
+from experiments.batch import Run
 from icl_causal import runs
 
 
@@ -283,15 +285,24 @@ def main():
   workdir = cli.workdir(tier)
   results = pathlib.Path(flags.FLAGS.results or f"results/{tier}")
   names = [name for figure in paper.FIGURES.values() for name in figure]
-  runs_of = {
-    name: paper.planned(name, tier, flags.FLAGS.seeds) for name in names
+  recorded = {
+    name: figures.read_recorded(results, name) if flags.FLAGS.recorded else {}
+    for name in names
   }
-  paper.train(runs_of, workdir, stopping.when_asked())
+  runs_of = {
+    name: planned(name, tier, flags.FLAGS.seeds, recorded[name])
+    for name in names
+  }
+  missing = {
+    name: [run for run in group if run.name not in recorded[name]]
+    for name, group in runs_of.items()
+  }
+  paper.train(missing, workdir, stopping.when_asked())
   for name, group in runs_of.items():
-    figures.write_results(results, name, group, workdir)
+    figures.write_results(results, name, group, workdir, recorded[name])
   found = Found(
     {
-      name: figures.read_results(group, workdir)
+      name: figures.read_results(group, workdir, recorded[name])
       for name, group in runs_of.items()
     },
     {name: of_theory(name, tier, workdir) for name in _SHORTER},
@@ -302,6 +313,16 @@ def main():
   failed = sum(row["verdict"] == "fail" for row in rows)
   print(f"\n{results}/verify.md; {failed} of {len(rows)} fail")
   sys.exit(1 if failed else 0)
+
+
+def planned(name: str, tier: str, num_seeds: int, recorded: dict) -> list[Run]:
+  """The runs of an experiment from `num_seeds` seeds, and those recorded."""
+  most = max([num_seeds, *(line["seed"] + 1 for line in recorded.values())])
+  return [
+    run
+    for run in paper.planned(name, tier, most)
+    if run.config.seed < num_seeds or run.name in recorded
+  ]
 
 
 def of_theory(check: str, tier: str, workdir: pathlib.Path) -> dict:
@@ -371,4 +392,9 @@ if __name__ == "__main__":
   flags.DEFINE_integer("seeds", 3, "Seeds from which each is trained.", 1)
   flags.DEFINE_string("workdir", None, "Of the runs; by default runs/TIER.")
   flags.DEFINE_string("results", None, "By default results/TIER.")
+  flags.DEFINE_bool(
+    "recorded",
+    False,
+    "Count the runs that --results has lines of, of whatever seeds.",
+  )
   cli.run(main)

@@ -406,12 +406,12 @@ def attention_by_position(
   roots: Sequence[int],
   false_parents: Sequence[int],
 ) -> Figure:
-  """Attention to the parent over many graphs, and roots with a false parent.
+  """Attention to the parent over many runs, and roots with a false parent.
 
   Args:
-    mean: attention on the parent by position; None where no graph has one.
+    mean: attention on the parent by position; None where no run has one.
     deviation: its standard deviation, drawn as a band.
-    roots: how many graphs have a root at each position.
+    roots: in how many runs each position is a root.
     false_parents: how many of these attend to one earlier position.
   """
   figure = Figure(figsize=(6.4, 4.8), layout="constrained")
@@ -426,16 +426,16 @@ def attention_by_position(
     color="#0072B2",
     alpha=0.25,
     linewidth=0,
-    label="standard deviation over graphs",
+    label="standard deviation over runs",
   )
   above.plot(i, middle, color="#0072B2", marker=".", label="mean")
   above.set_ylabel("attention on the parent")
   positions = np.arange(len(roots))
-  below.bar(positions, roots, color="#cccccc", label="roots")
+  below.bar(positions, roots, color="#cccccc", label="all roots")
   below.bar(
     positions, false_parents, color="#D55E00", label="with a false parent"
   )
-  below.set_ylabel("graphs")
+  below.set_ylabel("roots")
   below.set_xlabel("position")
   below.xaxis.set_major_locator(MaxNLocator(integer=True))
   below.yaxis.set_major_locator(MaxNLocator(integer=True))

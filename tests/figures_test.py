@@ -12,6 +12,7 @@ from configs import standard
 from experiments import figures
 from experiments import paper
 from experiments import stopping
+from experiments import verify
 from icl_causal import runs
 
 
@@ -69,6 +70,7 @@ def test_draws_what_is_trained_and_trains_what_is_missing(
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert [row["seed"] for row in rows] == [run.config.seed for run in group]
     assert all(row["steps"] == 8 for row in rows)
+    assert list(figures.read_recorded(results, name)) == [r.name for r in group]
   header, table = figures.table(runs_of, workdir)
   assert len(table) == len(runs_of)
   assert all(len(row) == len(header) for row in table)
@@ -100,3 +102,38 @@ def test_a_run_that_failed_is_named(small, tmp_path):
   runs.write_failure(home, {"step": 4, "what": "the loss is not finite"})
   with pytest.raises(figures.cli.Refused, match="not finite at step 4"):
     figures.read_results([run], tmp_path)
+
+
+def test_a_recorded_run_stands_for_one_that_is_not_there(small, tmp_path):
+  results = tmp_path / "results"
+  first, second, third = group = paper.planned("standard chain", "quick", 3)
+  assert figures.read_recorded(results, "standard chain") == {}
+  workdirs = tmp_path / "a", tmp_path / "b"
+  for workdir, run, loss in (
+    (workdirs[0], second, 1.0),
+    (workdirs[1], third, 2.0),
+  ):
+    home = workdir / "members" / run.name
+    home.mkdir(parents=True)
+    runs.write_result(home, {"loss": loss})
+
+  figures.write_results(results, "standard chain", [second], workdirs[0])
+  recorded = figures.read_recorded(results, "standard chain")
+  assert list(recorded) == [second.name]
+  # Seeds that were asked for, and those recorded.
+  for num_seeds, seeds in ((1, [0, 1]), (2, [0, 1]), (3, [0, 1, 2])):
+    planned = verify.planned("standard chain", "quick", num_seeds, recorded)
+    assert [run.config.seed for run in planned] == seeds
+
+  figures.write_results(
+    results, "standard chain", [second, third], workdirs[1], recorded
+  )
+  recorded = figures.read_recorded(results, "standard chain")
+  assert [line["loss"] for line in recorded.values()] == [1.0, 2.0]
+  assert [line["seed"] for line in recorded.values()] == [1, 2]
+  # What is there goes before what was recorded.
+  runs.write_result(workdirs[1] / "members" / third.name, {"loss": 3.0})
+  found = figures.read_results(group[1:], workdirs[1], recorded)
+  assert [row["loss"] for row in found] == [1.0, 3.0]
+  with pytest.raises(runs.RunError):
+    figures.read_results([first], workdirs[1], recorded)
