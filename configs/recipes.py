@@ -114,6 +114,7 @@ def get_config(task_and_tier: str = "chain") -> ConfigDict:
   base.train.update(steps=steps, batch_size=batch_size, eval_every=2**7)
   return ConfigDict(
     {
+      "task": task,
       "base": base,
       # No mapping, since names of fields have no dots.
       "recipes": tuple(

@@ -28,7 +28,7 @@ def main():
   cli.use_cores(cli.cores())
   config = cli.config()
   runs_of = recipes.planned(config)
-  name, first = config.base.graph.name, next(iter(runs_of.values()))[0]
+  first = next(iter(runs_of.values()))[0]
   steps = times(first.config.train.steps)
   rows = {}
   for recipe, group in runs_of.items():
@@ -37,8 +37,8 @@ def main():
   figure = plotting.films(graphs.adjacency(first.graph), rows)
   results = pathlib.Path(flags.FLAGS.results)
   results.mkdir(parents=True, exist_ok=True)
-  figure.savefig(results / f"{name}.png", dpi=110)
-  print(f"{results}/{name}.png")
+  figure.savefig(results / f"{config.task}.png", dpi=110)
+  print(f"{results}/{config.task}.png")
 
 
 def times(steps: int) -> list[int]:

@@ -17,6 +17,7 @@ import numpy as np
 from experiments import build
 from experiments import cli
 from experiments import program
+from experiments.train import ENOUGH
 from icl_causal import graphs
 from icl_causal import metrics
 from icl_causal import plotting
@@ -34,12 +35,17 @@ class Trained(NamedTuple):
     attention_HxTxT: of layer 1, averaged over the test prompts.
     loss: on the test prompts, in nats.
     edge_posterior_loss: of that predictor, on the same prompts.
+    exact_gain: what the exact posterior's loss is below that, on the first
+      `eval.posterior_prompts` of them; None where these are none.
+    effective_samples: of the exact posterior.
   """
 
   graph: Graph
   attention_HxTxT: jax.Array
   loss: jax.Array
   edge_posterior_loss: jax.Array
+  exact_gain: jax.Array | None = None
+  effective_samples: jax.Array | None = None
 
 
 def main():
@@ -96,11 +102,19 @@ def train(config: build.Config, num_graphs: int, parallel: int) -> Trained:
     )
     test = run.draw_test(own)
     found = run.evaluate(own, state, test)
-    return Trained(
+    edge_N = test.predictors["edge_posterior"]
+    trained = Trained(
       own.graph,
       found.attention["attention_1"],
       found.loss_N.mean(),
-      test.predictors["edge_posterior"].mean(),
+      edge_N.mean(),
+    )
+    if not config.eval.posterior_prompts:
+      return trained
+    exact_M, effective_M = run.exact(own, test)
+    return trained._replace(
+      exact_gain=(edge_N[: len(exact_M)] - exact_M).mean(),
+      effective_samples=1 / (1 / effective_M).mean(),
     )
 
   mesh = sweeps.local_mesh()
@@ -136,9 +150,15 @@ def count(trained: Trained) -> dict:
     missed += [[g, *edge] for edge in found.missed_edges]
     false_edges += [[g, *edge] for edge in found.false_edges]
   scores = np.concatenate(attention)
-  excess, error = metrics.mean_and_standard_error(
-    arrays.loss - arrays.edge_posterior_loss
-  )
+  excess_G = arrays.loss - arrays.edge_posterior_loss
+  excess, error = metrics.mean_and_standard_error(excess_G)
+  over_exact, over_exact_error = None, None
+  if arrays.exact_gain is not None:
+    effective = 1 / np.mean(1 / arrays.effective_samples)
+    if effective >= ENOUGH:
+      over_exact, over_exact_error = metrics.mean_and_standard_error(
+        excess_G + arrays.exact_gain
+      )
   return {
     "num_graphs": len(arrays.loss),
     "edges": edges,
@@ -150,6 +170,8 @@ def count(trained: Trained) -> dict:
     "loss": float(arrays.loss.mean()),
     "excess_loss": excess,
     "excess_loss_standard_error": error,
+    "excess_over_exact": over_exact,
+    "excess_over_exact_standard_error": over_exact_error,
     "parent_attention_by_position": _by_position(attention, np.mean),
     "parent_attention_deviation_by_position": _by_position(attention, np.std),
     "roots_by_position": roots.tolist(),
@@ -178,6 +200,12 @@ def table(result: dict) -> str:
     )
     if false
   )
+  over_exact = "none"
+  if result["excess_over_exact"] is not None:
+    over_exact = (
+      f"{result['excess_over_exact']:.4f} +- "
+      f"{result['excess_over_exact_standard_error']:.4f}"
+    )
   rows = [
     ("graphs", str(result["num_graphs"])),
     ("edges recovered", f"{result['edges_recovered']} of {result['edges']}"),
@@ -189,6 +217,7 @@ def table(result: dict) -> str:
       f"{result['excess_loss']:.4f} +- "
       f"{result['excess_loss_standard_error']:.4f} over graphs",
     ),
+    ("  over exact posterior", over_exact),
     ("seconds", f"{result['wall_seconds']:.1f}"),
   ]
   return "\n".join(f"{what:<26}{value}" for what, value in rows)

@@ -28,7 +28,7 @@ def main():
   """The command."""
   cli.use_cores(cli.cores())
   config = cli.config()
-  name = config.base.graph.name
+  name = config.task
   workdir = cli.workdir(f"recipes-{name}")
   results = pathlib.Path(flags.FLAGS.results)
   runs_of = planned(config)

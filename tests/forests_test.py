@@ -57,6 +57,12 @@ def test_graph_g_is_the_run_with_g_added_to_its_seeds(trained, tmp_path):
   np.testing.assert_array_equal(graph.parents_TxK, trained.graph.parents_TxK[3])
   np.testing.assert_allclose(result["loss"], trained.loss[3], atol=1e-4)
   assert result["edges_recovered"] == result["edges"] > 0
+  excess = trained.loss[3] - trained.edge_posterior_loss[3]
+  over_exact = float(excess + trained.exact_gain[3])
+  assert result["excess_over_exact"] == pytest.approx(over_exact, abs=1e-4)
+  assert result["exact_posterior_effective_samples"] == pytest.approx(
+    float(trained.effective_samples[3]), rel=1e-3
+  )
   assert (tmp_path / "report.html").exists()
 
 
@@ -66,14 +72,15 @@ def test_count_by_hand():
   attention = np.zeros((2, 1, 5, 5))
   attention[0, 0, [1, 2, 3], [0, 1, 2]] = 0.8, 0.7, 0.6  # (2, 1) is false
   attention[1, 0, [1, 2, 3], [0, 0, 1]] = 0.4, 0.9, 0.2  # (2, 0) for (2, 1)
-  found = forests.count(
-    forests.Trained(
-      Graph(*(np.stack(rows) for rows in zip(*batch, strict=True))),
-      attention,
-      np.array([1.5, 2.0]),
-      np.array([1.0, 1.0]),
-    )
+  trained = forests.Trained(
+    Graph(*(np.stack(rows) for rows in zip(*batch, strict=True))),
+    attention,
+    np.array([1.5, 2.0]),
+    np.array([1.0, 1.0]),
+    np.array([0.2, 0.3]),
+    np.array([90.0, 30.0]),
   )
+  found = forests.count(trained)
   assert (found["edges"], found["edges_recovered"]) == (3, 2)
   assert found["missed_edges"] == [[1, 2, 1]]
   assert found["false_edges"] == [[0, 2, 1]]
@@ -82,3 +89,10 @@ def test_count_by_hand():
   assert found["parent_attention_by_position"] == [None, 0.8, 0.0, 0.6, None]
   assert found["parent_attention_mean"] == pytest.approx(1.4 / 3)
   assert found["excess_loss"] == pytest.approx(0.75)
+  assert found["excess_over_exact"] == pytest.approx(1.0)
+  few = trained._replace(effective_samples=np.array([90.0, 1.0]))
+  assert forests.count(few)["excess_over_exact"] is None
+  assert (
+    forests.count(trained._replace(exact_gain=None))["excess_over_exact"]
+    is None
+  )

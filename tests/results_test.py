@@ -5,6 +5,7 @@ import pathlib
 
 import pytest
 
+from configs import recipes as recipes_configs
 from experiments import verify
 from experiments.verify import Found
 
@@ -16,6 +17,15 @@ def test_the_readme_shows_the_table():
   assert (
     f"<!-- verify -->\n\n{table}\n<!-- /verify -->"
     in (ROOT / "README.md").read_text()
+  )
+
+
+@pytest.mark.parametrize("task", recipes_configs.TASKS)
+def test_the_recipes_show_their_tables(task):
+  table = (ROOT / f"results/recipes/{task}.md").read_text()
+  assert (
+    f"<!-- {task} -->\n\n{table}\n<!-- /{task} -->"
+    in (ROOT / "docs/recipes.md").read_text()
   )
 
 
