@@ -5,8 +5,8 @@
 
 VARIANT: forest (default; S = 3, T = 20), large (S = 10, T = 64), both random
 forests with roots half of the time, or chain (S = 10, T = 20). The one tier is
-`quick`: under 20 s for one graph, two minutes for a thousand of `forest`, on two
-cores; every edge, .99 of the attention on the parent.
+`quick`: under 20 s for one graph, two minutes for a thousand of `forest`, on
+two cores; every edge, .99 of the attention on the parent.
 
 Stage 1 is gradient descent on A1 with row i of the gradient multiplied by i,
 until the median row with a majority has .992 on one position; stage 2 is

@@ -58,6 +58,11 @@ def main():
   workdir = pathlib.Path(flags.FLAGS.workdir)
   config = build.from_record(runs.read_config(workdir))
   build.check(config)
+  if config.model.name == "standard":
+    raise cli.Refused(
+      f"{workdir}: the closed form is for position blocks, which "
+      "model.name = 'standard' has none of"
+    )
   graph = build.graph(config)
   if graph.parents_TxK.shape[1] > 1:
     raise cli.Refused(f"{workdir}: the closed form is for single parents")

@@ -7,7 +7,9 @@ import sys
 import numpy as np
 import pytest
 
+from configs import several_parents
 from configs import single_parent
+from configs import standard
 from configs import two_stage
 from experiments import analyze
 from experiments import build
@@ -93,4 +95,19 @@ def test_refused(arguments, message):
   done = _analyze(*arguments)
   assert done.returncode == 2
   assert done.stderr.startswith(f"error: {message}")
+  assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+  ("config", "message"),
+  [
+    (standard.get_config("chain"), "the closed form is for position blocks"),
+    (several_parents.get_config("half"), "the closed form is for single par"),
+  ],
+)
+def test_runs_without_a_closed_form_are_refused(config, message, tmp_path):
+  runs.prepare(tmp_path, config.to_dict(), overwrite=False)
+  done = _analyze(f"--workdir={tmp_path}")
+  assert done.returncode == 2
+  assert done.stderr.startswith(f"error: {tmp_path}: {message}")
   assert done.stderr.count("\n") == 1

@@ -2,10 +2,13 @@
 
 import json
 import pathlib
+import statistics
 
 import pytest
 
 from configs import recipes as recipes_configs
+from experiments import figures
+from experiments import recipes
 from experiments import verify
 from experiments.verify import Found
 
@@ -27,6 +30,34 @@ def test_the_recipes_show_their_tables(task):
     f"<!-- {task} -->\n\n{table}\n<!-- /{task} -->"
     in (ROOT / "docs/recipes.md").read_text()
   )
+
+
+@pytest.mark.parametrize("task", recipes_configs.TASKS)
+def test_the_recipes_are_those_of_the_runs(task):
+  header, _, *rows = (
+    [cell.strip() for cell in line.split("|")[1:-1]]
+    for line in (ROOT / f"results/recipes/{task}.md").read_text().splitlines()
+  )
+  lines = figures.read_recorded(ROOT / "results/recipes", task)
+  runs_of = recipes.planned(recipes_configs.get_config(task))
+  assert [row[0] for row in rows] == list(runs_of)
+  for row, group in zip(rows, runs_of.values(), strict=True):
+    cells = dict(zip(header, row, strict=True))
+    found = [lines.pop(run.name) for run in group]
+    recovered, edges, false_parents = (
+      sum(line[field] for line in found)
+      for field in ("edges_recovered", "edges", "false_parents")
+    )
+    assert cells["edges"] == f"{recovered} of {edges}"
+    assert cells["false parents"] == str(false_parents)
+    for column, field in (
+      ("attention", "parent_attention_mean"),
+      ("excess", "excess_loss"),
+      ("over exact", "excess_over_exact"),
+    ):
+      mean = statistics.mean(line[field] for line in found)
+      assert float(cells[column]) == pytest.approx(mean, rel=1e-3)
+  assert not lines
 
 
 @pytest.mark.parametrize(
