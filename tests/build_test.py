@@ -56,7 +56,7 @@ def test_fields_of_training(field, value, message):
     ({"model.name": "disentangled"}, "the config has no model.heads"),
     (
       {"prior.name": "floored_dirichlet", "prior.gamma": 0.1},
-      "eval.posterior_prompts = 1024: must be 0 unless prior.name = 'dir",
+      "eval.posterior_prompts = 64: must be 0 unless prior.name = 'dir",
     ),
     ({"train.epsilon": 0.0}, "train.epsilon = 0: must be positive for"),
     ({"train.stop": 2.0}, "train.stop = 2.0: must be a number from 0 to 1"),
