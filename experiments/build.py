@@ -62,6 +62,9 @@ _OPTIMIZERS = {
     symmetry.symmetric(), _adamw(c.train, c.train.steps)
   ),
   "in_turns": lambda c: _in_turns(c.train, c.model.heads[0]),
+  "first_layer_turn": lambda c: turns.first_layer_turn(
+    _adamw(c.train, c.train.steps), c.train.joint_steps, c.train.turn_steps
+  ),
   "algorithm_1": lambda c: _algorithm_1(c.train),
 }
 _STREAMS = ("graph", "init", "data", "test", "posterior")
@@ -159,6 +162,13 @@ _CHOICES = {
       "train.joint_steps",
       "train.stride",
     ],
+    "first_layer_turn": [
+      "train.schedule",
+      "train.weight_decay",
+      "train.b2",
+      "train.turn_steps",
+      "train.joint_steps",
+    ],
     "algorithm_1": [
       "train.second_learning_rate",
       "train.first_steps",
@@ -210,20 +220,18 @@ def check(config: Config):
       "train.optimizer = 'symmetric_adamw': is for model.name = "
       f"'disentangled', not {model!r}"
     )
-  if optimizer == "in_turns":
-    if model != "disentangled" or not flat["model.matching"]:
-      raise Refused(
-        "train.optimizer = 'in_turns': is for model.name = 'disentangled' with "
-        "a model.matching other than 0"
-      )
-    num_turns = turns.num_turns(flat["model.heads"][0])
-    each = flat["train.turn_steps"] + flat["train.joint_steps"]
-    last = num_turns * each - flat["train.joint_steps"]
-    if flat["train.steps"] <= last:
-      raise Refused(
-        f"train.steps = {flat['train.steps']}: must be more than the {last} "
-        "steps up to the end of the last turn"
-      )
+  if optimizer == "in_turns" and (
+    model != "disentangled" or not flat["model.matching"]
+  ):
+    raise Refused(
+      "train.optimizer = 'in_turns': is for model.name = 'disentangled' with "
+      "a model.matching other than 0"
+    )
+  if flat["train.steps"] <= (last := _last_turn(flat)):
+    raise Refused(
+      f"train.steps = {flat['train.steps']}: must be more than the {last} "
+      "steps up to the end of the last turn"
+    )
   if model == "reduced" and not flat["train.epsilon"]:
     raise Refused(
       "train.epsilon = 0: must be positive for model.name = 'reduced', which "
@@ -387,6 +395,18 @@ def _in_turns(c: Config, num_heads: int) -> optax.GradientTransformation:
   in_turns = turns.num_turns(num_heads) * c.turn_steps
   joint = _adamw(c, c.steps - in_turns)
   return turns.in_turns(joint, c.turn_steps, c.joint_steps, c.stride)
+
+
+def _last_turn(flat: dict) -> int:
+  """How many steps there are up to the end of the last turn."""
+  if flat["train.optimizer"] not in ("in_turns", "first_layer_turn"):
+    return 0
+  each = flat["train.turn_steps"] + flat["train.joint_steps"]
+  if flat["train.optimizer"] == "first_layer_turn":
+    return each
+  return (
+    turns.num_turns(flat["model.heads"][0]) * each - flat["train.joint_steps"]
+  )
 
 
 def _algorithm_1(c: Config) -> optax.GradientTransformation:

@@ -1,4 +1,8 @@
-"""Heads in turn: the first layer finds one parent slot after another.
+"""Turns: the first layer finds the parents while the rest of the model rests.
+
+Layer 2 learns early to leave out positions whose row of layer 1 is not ready,
+and these have no gradient any more. `first_layer_turn` lets all rows of any
+model get ready first. `in_turns` does so head by head:
 
 From a symmetric start all heads of the first layer have the same gradient, and
 follow the parent that the query shows by itself, the last position. Once one
@@ -19,7 +23,7 @@ import optax
 
 
 class TurnsState(NamedTuple):
-  """What training by turns carries from step to step.
+  """What training with turns carries from step to step.
 
   Attributes:
     step: int32, the steps taken.
@@ -74,8 +78,37 @@ def in_turns(
   return optax.GradientTransformation(init, update)
 
 
+def first_layer_turn(
+  joint: optax.GradientTransformation, joint_steps: int, turn_steps: int
+) -> optax.GradientTransformation:
+  """Joint training in which A1 alone moves for a while; for every model.
+
+  A zero start says nothing of the parents until the rest of the model has made
+  a beginning, so joint steps come first. Ours.
+
+  Args:
+    joint: the optimiser of joint training. It goes on during the turn; what it
+      would have other parameters do is left out.
+    joint_steps: before the turn.
+    turn_steps: of the turn.
+  """
+
+  def init(params):
+    return TurnsState(jnp.int32(0), joint.init(params))
+
+  def update(updates, state, params=None):
+    updates, joint_state = joint.update(updates, state.joint, params)
+    since = state.step - joint_steps
+    rests = (since >= 0) & (since < turn_steps)
+    rest = jax.tree.map(lambda leaf: jnp.where(rests, 0, leaf), updates)
+    updates = {**rest, "A1": updates["A1"]}
+    return updates, TurnsState(state.step + 1, joint_state)
+
+  return optax.GradientTransformation(init, update)
+
+
 def num_turns(num_heads: int) -> int:
-  """How many turns there are."""
+  """How many turns `in_turns` has."""
   return len(_order(num_heads))
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from configs import several_parents
 from configs import single_parent
+from configs import standard
 from configs import theory as theory_configs
 from configs import two_stage
 from experiments import build
@@ -93,6 +94,15 @@ def test_fields_of_turns(fields, message):
 
   config = several_parents.get_config("half").unlock()
   _refuse(check, config, fields, message)
+
+
+def test_fields_of_a_turn_of_the_first_layer():
+  config = standard.get_config("chain")
+  config.train.update(steps=256)
+  with pytest.raises(Refused, match="must be more than the 256 steps"):
+    build.check(config)
+  config.train.steps = 384
+  build.check(config)
 
 
 def test_graphs_that_a_config_can_not_have():

@@ -25,7 +25,7 @@ def _small(module):
       config.sweep.grid.graph.seed = (3, 4)
     config.prior.S = 2
     config.train.update(steps=8, eval_every=4, batch_size=8)
-    if config.train.optimizer == "in_turns":
+    if "turn_steps" in config.train:
       config.train.update(turn_steps=1, joint_steps=1)
     if config.model.name == "standard":
       config.model.width = 8

@@ -1,5 +1,6 @@
 import functools
 
+import chex
 import jax
 from jax import numpy as jnp
 import numpy as np
@@ -143,6 +144,30 @@ def test_joint_steps_are_those_of_a_model_of_the_heads_so_far():
     small[-1]["W"],
     atol=1e-5,
   )
+
+
+@pytest.mark.parametrize(
+  "model",
+  [_model(1), models.Standard(S, T, (2, 1), S + T, mlp="of_attention")],
+  ids=["disentangled", "standard"],
+)
+def test_a_turn_of_the_first_layer_is_joint_training_of_A1_alone(model):
+  """Adam's steps, but those of a turn for A1 only."""
+  joint = optax.adam(0.1)
+  begins, ends = 3, 5
+  optimizer = turns.first_layer_turn(joint, begins, ends - begins)
+  params, gradients = _history(model, optimizer, ends + 2)
+  state = joint.init(params[0])
+  for step, gradient in enumerate(gradients):
+    before, after = params[step], params[step + 1]
+    updates, state = joint.update(gradient, state)
+    for name in before:
+      expected = optax.apply_updates(before[name], updates[name])
+      if name != "A1" and begins <= step < ends:
+        expected = before[name]
+      chex.assert_trees_all_close(after[name], expected, atol=1e-5)
+  moved = params[ends]["A1"] - params[begins]["A1"]
+  assert np.abs(moved).max() > 0.1
 
 
 def test_heads_find_both_parents():
