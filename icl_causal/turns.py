@@ -100,8 +100,7 @@ def first_layer_turn(
     updates, joint_state = joint.update(updates, state.joint, params)
     since = state.step - joint_steps
     rests = (since >= 0) & (since < turn_steps)
-    rest = jax.tree.map(lambda leaf: jnp.where(rests, 0, leaf), updates)
-    updates = {**rest, "A1": updates["A1"]}
+    updates = _only_A1_where(rests, updates)
     return updates, TurnsState(state.step + 1, joint_state)
 
   return optax.GradientTransformation(init, update)
@@ -131,6 +130,12 @@ def _turn(gradient, params, head, begins, stride):
   to_zero = (is_mine_H & begins)[:, None, None]
   rest = jax.tree.map(jnp.zeros_like, gradient)
   return rest | {"A1": jnp.where(to_zero, -params["A1"], 0) + step}
+
+
+def _only_A1_where(rests, updates: Any) -> dict:
+  """The updates, with zeros for all but A1 where the rest of the model rests."""
+  rest = jax.tree.map(lambda leaf: jnp.where(rests, 0, leaf), updates)
+  return rest | {"A1": updates["A1"]}
 
 
 def _without_heads_after(latest, tree: Any) -> dict:
