@@ -2,11 +2,12 @@
 
     python -m experiments.recipes --config=configs/recipes.py:TASK
 
-TASK: chain (default), half (two parents) or forests (three random ones), with
-the settings of configs/single_parent.py, several_parents.py and
-random_forests.py. Every recipe says how the model starts and what trains it;
-seeds and graphs are others than those that the recipes were found on, and that
-results are reported on.
+TASK: chain (default), half (two parents), forests (three random ones), or
+standard_chain, standard_pairs and standard_random (the standard transformer),
+with the settings of configs/single_parent.py, several_parents.py,
+random_forests.py and standard.py. Every recipe says how the model starts and
+what trains it; seeds and graphs are others than those that the recipes were
+found on, and that results are reported on.
 """
 
 from typing import Any
@@ -16,9 +17,17 @@ from ml_collections import ConfigDict
 from configs import random_forests
 from configs import several_parents
 from configs import single_parent
+from configs import standard
 from configs import variants
 
-TASKS = ("chain", "half", "forests")
+TASKS = (
+  "chain",
+  "half",
+  "forests",
+  "standard_chain",
+  "standard_pairs",
+  "standard_random",
+)
 
 _ADAM = {
   "optimizer": "adamw",
@@ -42,27 +51,38 @@ _TURNS = {
   "joint_steps": 48,
   "stride": 0.5,
 }
+_STANDARD = {**_ADAM, "weight_decay": 2e-4}
+_FIRST_LAYER_TURN = {
+  "optimizer": "first_layer_turn",
+  "joint_steps": 128,
+  "turn_steps": 128,
+}
 
 
 def get_config(task_and_tier: str = "chain") -> ConfigDict:
   """The config of `TASK`: a base, and recipes as a start and an optimiser."""
   task, _ = variants.parse(task_and_tier, TASKS, ("quick",))
-  module = {
-    "chain": single_parent,
-    "half": several_parents,
-    "forests": random_forests,
+  module, variant, steps, batch_size = {
+    "chain": (single_parent, "chain", 2**12, 2**9),
+    "half": (several_parents, "half", 2**11, 2**8),
+    "forests": (random_forests, "", 2**11, 2**9),
+    "standard_chain": (standard, "chain", 2**11, 2**9),
+    "standard_pairs": (standard, "pairs", 2**11, 2**9),
+    "standard_random": (standard, "random", 2**11, 2**9),
   }[task]
-  base: Any = module.get_config("" if task == "forests" else task)
-  steps, batch_size = {
-    "chain": (2**12, 2**9),
-    "half": (2**11, 2**8),
-    "forests": (2**11, 2**9),
-  }[task]
+  base: Any = module.get_config(variant)
   graph_seeds = ()
   if task == "forests":
     graph_seeds = (200, 201, 202)
     del base["sweep"]
+  of_standard = {
+    "Adam .01": {"train": _STANDARD},
+    "Adam .01, turn": {"train": {**_STANDARD, **_FIRST_LAYER_TURN}},
+  }
   recipes = {
+    "standard_chain": of_standard,
+    "standard_pairs": of_standard,
+    "standard_random": of_standard,
     "chain": {
       "SGD 1, zero start": {"matching": 0.0, "train": _SGD},
       "Adam .01, zero start": {"matching": 0.0, "train": _ADAM},
@@ -121,7 +141,7 @@ def get_config(task_and_tier: str = "chain") -> ConfigDict:
         (name, *_groups(base, chosen)) for name, chosen in recipes.items()
       ),
       "graph_seeds": graph_seeds,
-      "seeds": (10, 11, 12),
+      "seeds": (20, 21, 22) if module is standard else (10, 11, 12),
     }
   )
 
@@ -129,9 +149,7 @@ def get_config(task_and_tier: str = "chain") -> ConfigDict:
 def _groups(base: Any, chosen: dict) -> tuple[dict, dict]:
   """The groups `model` and `train` of a recipe, whole."""
   common = ("steps", "batch_size", "eval_every", "epsilon")
-  model = base.model.to_dict() | {
-    "matching": chosen["matching"],
-    "noise": chosen.get("noise", 0.0),
-  }
+  start = {name: chosen[name] for name in chosen if name != "train"}
+  model = base.model.to_dict() | start
   train = {name: base.train[name] for name in common} | chosen["train"]
   return model, train

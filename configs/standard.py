@@ -7,10 +7,9 @@ chain, with norms, scores divided by sqrt(D), residual MLPs and two heads a
 layer, which is ours.
 
 TIER paper: the authors' settings: AdamW at .01 to 0 by a cosine with weight
-decay 2e-4, 2**12 steps of 2**10 prompts. TIER quick (default): the same in
-2**11 steps of 2**9 prompts, where 2**7 are a turn of layer 1
-(icl_causal/turns.py): docs/recipes.md says what happens without. Modern needs
-none.
+decay 2e-4, 2**12 steps of 2**10 prompts. TIER quick (default): the same with
+2**9 prompts, and 2**7 steps are a turn of layer 1 (icl_causal/turns.py), which
+modern has no need of: docs/recipes.md says what happens without.
 """
 
 from typing import Any
@@ -52,7 +51,7 @@ def get_config(variant_and_tier: str = "chain,quick") -> ConfigDict:
     }
   )
   if tier == "quick":
-    config.train.update(steps=2**11, batch_size=2**9)
+    config.train.batch_size = 2**9
     if not modern:
       config.train.update(
         optimizer="first_layer_turn", joint_steps=2**7, turn_steps=2**7

@@ -73,9 +73,10 @@ def table(runs_of: dict[str, list[Run]], workdir: pathlib.Path):
       return float(np.mean([row[field] for row in found]))
 
     excess = [row["excess_loss"] for row in found]
-    asymmetry = [
-      symmetry.asymmetry(figures.final_params(run, workdir)) for run in group
-    ]
+    asymmetry = "-"
+    if group[0].config.model.name == "disentangled":
+      params = [figures.final_params(run, workdir) for run in group]
+      asymmetry = float(np.mean([symmetry.asymmetry(p) for p in params]))
     recovered, edges, false_parents = (
       sum(row[field] for row in found)
       for field in ("edges_recovered", "edges", "false_parents")
@@ -90,7 +91,7 @@ def table(runs_of: dict[str, list[Run]], workdir: pathlib.Path):
         mean("excess_loss"),
         float(np.std(excess, ddof=1) / len(excess) ** 0.5),
         mean("excess_over_exact"),
-        float(np.mean(asymmetry)),
+        asymmetry,
         found[0]["steps"],
         mean("wall_seconds") / len(found),  # they are trained side by side
       ]

@@ -133,7 +133,7 @@ def _turn(gradient, params, head, begins, stride):
 
 
 def _only_A1_where(rests, updates: Any) -> dict:
-  """The updates, with zeros for all but A1 where the rest of the model rests."""
+  """The updates, with zeros for all but A1 where the others rest."""
   rest = jax.tree.map(lambda leaf: jnp.where(rests, 0, leaf), updates)
   return rest | {"A1": updates["A1"]}
 

@@ -21,20 +21,24 @@ def test_every_recipe_is_accepted(task):
   assert len(set(names)) == len(names)
 
 
-def test_a_table_of_all_recipes(tmp_path):
-  config = recipes_configs.get_config("forests").unlock()
+@pytest.mark.parametrize("task", ["forests", "standard_pairs"])
+def test_a_table_of_all_recipes(task, tmp_path):
+  config = recipes_configs.get_config(task).unlock()
   config.base.graph.T, config.base.prior.S = 6, 2
   config.base.eval.update(test_size=32, batch_size=16, posterior_prompts=8)
-  config.seeds, config.graph_seeds = (1,), (3, 4)
+  config.seeds = (1, 2)
+  if task == "forests":
+    config.seeds, config.graph_seeds = (1,), (3, 4)
   small = {"steps": 8, "eval_every": 4, "batch_size": 8}
   config.recipes = tuple(
     (name, model, {**train, **small})
-    for name, model, train in config.recipes[1:2]
+    for name, model, train in config.recipes[:1]
   )
   runs_of = recipes.planned(config)
   paper.train(runs_of, tmp_path, stopping.never, parallel=1)
   header, rows = recipes.table(runs_of, tmp_path)
   assert [row[0] for row in rows] == [name for name, *_ in config.recipes]
   assert all(len(row) == len(header) for row in rows)
-  asymmetry = header.index("asymmetry")
-  assert all(0 <= row[asymmetry] <= 1 for row in rows)
+  for row in rows:
+    asymmetry = row[header.index("asymmetry")]
+    assert asymmetry == "-" if task != "forests" else 0 <= asymmetry <= 1

@@ -49,6 +49,7 @@ def test_measures_by_hand():
     (-np.inf, 1.4, "fail", "at most 1.4"),
     (1, 2, "pass", "1 to 2"),
     (0, 1, "fail", "0 to 1"),
+    (-np.inf, np.inf, "-", "-"),
   ],
 )
 def test_verdicts(low, high, verdict, asked):
@@ -75,8 +76,9 @@ def test_what_is_known_to_miss():
 
 
 def test_nothing_is_verified_by_a_number_that_is_none():
-  claim = Claim("x", "-", lambda found: (float("nan"), None), low=0)
-  assert verify.judge([claim], FOUND)[0]["verdict"] == "fail"
+  for low in (0, -np.inf):
+    claim = Claim("x", "-", lambda found: (float("nan"), None), low=low)
+    assert verify.judge([claim], FOUND)[0]["verdict"] == "fail"
 
 
 def test_written_twice_as_it_is(tmp_path):
@@ -107,4 +109,3 @@ def test_every_claim_is_of_what_the_tier_runs(tier):
     with pytest.raises(KeyError) as missing:  # a field of a result, or a check
       claim.measure(Found(Anything(), {}))
     assert missing.value.args[0] not in known
-    assert claim.low > -np.inf or claim.high < np.inf
