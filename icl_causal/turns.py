@@ -12,7 +12,7 @@ held against what it copies at the query. So each head takes its turn, with the
 position block of its A1 as the only parameters, as in stage 1 of Algorithm 1,
 and between turns all that belongs to the heads so far is trained together. At
 last the first head, if there are others, has a second turn from zero, now that
-these tell it more than it knew at first. Ours.
+these tell it more than it knew at first. Both are ours.
 """
 
 from typing import Any, NamedTuple
