@@ -16,22 +16,23 @@ from experiments.verify import Found
 ROOT = pathlib.Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("tier", variants.TIERS)
-def test_the_readme_shows_the_table(tier):
-  table = (ROOT / f"results/{tier}/verify.md").read_text()
-  assert (
-    f"<!-- verify {tier} -->\n\n{table}\n<!-- /verify -->"
-    in (ROOT / "README.md").read_text()
-  )
-
-
-@pytest.mark.parametrize("task", recipes_configs.TASKS)
-def test_the_recipes_show_their_tables(task):
-  table = (ROOT / f"results/recipes/{task}.md").read_text()
-  assert (
-    f"<!-- {task} -->\n\n{table}\n<!-- /{task} -->"
-    in (ROOT / "docs/recipes.md").read_text()
-  )
+@pytest.mark.parametrize(
+  ("page", "name", "path"),
+  [
+    *(
+      ("README.md", f"verify {tier}", f"results/{tier}/verify.md")
+      for tier in variants.TIERS
+    ),
+    *(
+      ("docs/recipes.md", task, f"results/recipes/{task}.md")
+      for task in recipes_configs.TASKS
+    ),
+  ],
+)
+def test_a_page_shows_the_table(page, name, path):
+  table = (ROOT / path).read_text()
+  shown = f"<!-- {name} -->\n\n{table}\n<!-- /{name} -->"
+  assert shown in (ROOT / page).read_text()
 
 
 @pytest.mark.parametrize("task", recipes_configs.TASKS)
