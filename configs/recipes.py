@@ -55,7 +55,7 @@ _STANDARD = {**_ADAM, "weight_decay": 2e-4}
 _FIRST_LAYER_TURN = {
   "optimizer": "first_layer_turn",
   "joint_steps": 128,
-  "turn_steps": 128,
+  "turn_steps": 192,
 }
 
 
@@ -76,8 +76,16 @@ def get_config(task_and_tier: str = "chain") -> ConfigDict:
     graph_seeds = (200, 201, 202)
     del base["sweep"]
   of_standard = {
-    "Adam .01": {"train": _STANDARD},
-    "Adam .01, turn": {"train": {**_STANDARD, **_FIRST_LAYER_TURN}},
+    name: {"orthonormal": orthonormal, "train": train}
+    for name, orthonormal, train in (
+      ("Adam .01", False, _STANDARD),
+      ("Adam .01, turn", False, {**_STANDARD, **_FIRST_LAYER_TURN}),
+      (
+        "Adam .01, turn, orthonormal",
+        True,
+        {**_STANDARD, **_FIRST_LAYER_TURN},
+      ),
+    )
   }
   recipes = {
     "standard_chain": of_standard,

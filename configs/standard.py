@@ -8,8 +8,9 @@ layer, which is ours.
 
 TIER paper: the authors' settings: AdamW at .01 to 0 by a cosine with weight
 decay 2e-4, 2**12 steps of 2**10 prompts. TIER quick (default): the same with
-2**9 prompts, and 2**7 steps are a turn of layer 1 (icl_causal/turns.py), which
-modern has no need of: docs/recipes.md says what happens without.
+2**9 prompts, embeddings that start orthonormal, and 192 steps that are a turn of
+layer 1 (icl_causal/turns.py). Modern has no need of either: docs/recipes.md says
+what happens without.
 """
 
 from typing import Any
@@ -35,6 +36,7 @@ def get_config(variant_and_tier: str = "chain,quick") -> ConfigDict:
       "mlp": "residual" if modern else "of_attention",
       "norm": modern,
       "scaled": modern,
+      "orthonormal": False,
     }
   )
   config.train = ConfigDict(
@@ -53,7 +55,8 @@ def get_config(variant_and_tier: str = "chain,quick") -> ConfigDict:
   if tier == "quick":
     config.train.batch_size = 2**9
     if not modern:
+      config.model.orthonormal = True
       config.train.update(
-        optimizer="first_layer_turn", joint_steps=2**7, turn_steps=2**7
+        optimizer="first_layer_turn", joint_steps=128, turn_steps=192
       )
   return config

@@ -89,6 +89,7 @@ _FIELDS = {
   "model.mlp": fields.one_of(("none", "of_attention", "residual")),
   "model.norm": fields.FLAG,
   "model.scaled": fields.FLAG,
+  "model.orthonormal": fields.FLAG,
   "train.steps": fields.at_least(1),
   "train.batch_size": fields.at_least(1),
   "train.eval_every": fields.at_least(1),
@@ -148,6 +149,7 @@ _CHOICES = {
       "model.mlp",
       "model.norm",
       "model.scaled",
+      "model.orthonormal",
     ],
   },
   "train.optimizer": {
@@ -317,8 +319,13 @@ def graph(config: Config, offset=0) -> Graph:
 def model(config: Config, graph: Graph):
   """The model, for the sizes of the graph and the prior."""
   arguments = dict(config.model)
-  T = graph.parents_TxK.shape[0]
-  return _MODELS[arguments.pop("name")](S=config.prior.S, T=T, **arguments)
+  S, T = config.prior.S, graph.parents_TxK.shape[0]
+  if arguments.get("orthonormal") and arguments["width"] < S + T:
+    raise Refused(
+      f"model.orthonormal = True: needs a model.width of at least {S + T}, the "
+      f"states and the positions, and it is {arguments['width']}"
+    )
+  return _MODELS[arguments.pop("name")](S=S, T=T, **arguments)
 
 
 def optimizer(config: Config) -> optax.GradientTransformation:

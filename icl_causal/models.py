@@ -189,6 +189,9 @@ class Standard(nn.Module):
       `residual`: the MLP reads the stream and adds to it, the usual form.
     norm: whether n = LayerNorm(h), for the attention, a residual MLP and W.
     scaled: whether scores are divided by sqrt(D).
+    orthonormal: whether E and P start as S + T orthonormal rows, in a uniformly
+      random direction, so that no token or position starts with a share in
+      another. Needs a width of S + T or more.
   """
 
   S: int
@@ -198,6 +201,7 @@ class Standard(nn.Module):
   mlp: Literal["none", "of_attention", "residual"] = "none"
   norm: bool = False
   scaled: bool = False
+  orthonormal: bool = False
 
   @nn.compact
   def __call__(self, x_T: jax.Array) -> tuple[jax.Array, dict]:
@@ -205,8 +209,12 @@ class Standard(nn.Module):
     _check_tokens(x_T, self.T)
     D = self.width
     zeros, gauss = nn.initializers.zeros, nn.initializers.normal(D**-0.5)
-    E_SxD = self.param("E", gauss, (self.S, D))
-    P_TxD = self.param("P", gauss, (self.T, D))
+    if self.orthonormal:
+      E_SxD = self.param("E", nn.initializers.orthogonal(), (self.S, D))
+      P_TxD = self.param("P", _orthonormal_to, E_SxD, self.T)
+    else:
+      E_SxD = self.param("E", gauss, (self.S, D))
+      P_TxD = self.param("P", gauss, (self.T, D))
     h = jax.nn.one_hot(x_T, self.S, dtype=E_SxD.dtype) @ E_SxD + P_TxD
     mask = jnp.where(jnp.tri(self.T, dtype=bool), 0, -jnp.inf)
     scale = D**-0.5 if self.scaled else 1.0
@@ -245,6 +253,18 @@ class Standard(nn.Module):
     return nn.Dense(self.width, kernel_init=zeros, name=f"{name}_out")(
       nn.relu(hidden)
     )
+
+
+def _orthonormal_to(key, E_SxD, T: int):
+  """T rows, orthonormal to one another and to the rows of E, otherwise random."""
+  S, D = E_SxD.shape
+  if S + T > D:
+    raise ValueError(
+      f"a width of {D} has no room for {S} + {T} orthonormal embeddings"
+    )
+  others_TxD = jax.random.normal(key, (T, D), E_SxD.dtype)
+  Q_DxR, R_RxR = jnp.linalg.qr(jnp.concatenate([E_SxD, others_TxD]).T)
+  return (Q_DxR * jnp.sign(jnp.diagonal(R_RxR))[None])[:, S:].T
 
 
 def _check_tokens(x_T, T: int):

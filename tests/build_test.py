@@ -99,10 +99,20 @@ def test_fields_of_turns(fields, message):
 def test_fields_of_a_turn_of_the_first_layer():
   config = standard.get_config("chain")
   config.train.update(steps=256)
-  with pytest.raises(Refused, match="must be more than the 256 steps"):
+  with pytest.raises(Refused, match="must be more than the 320 steps"):
     build.check(config)
   config.train.steps = 384
   build.check(config)
+
+
+def test_orthonormal_embeddings_need_room():
+  config = standard.get_config("chain")
+  build.model(config, build.graph(config))
+  config.model.width = 29
+  with pytest.raises(Refused, match=r"needs a model\.width of at least 30, the"):
+    build.model(config, build.graph(config))
+  config.model.orthonormal = False
+  build.model(config, build.graph(config))
 
 
 def test_graphs_that_a_config_can_not_have():

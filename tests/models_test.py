@@ -233,6 +233,32 @@ def test_standard_start():
   assert all((a == 0).all() for a in (first["bias"], *second.values()))
 
 
+@pytest.mark.parametrize("width", [8, 20])
+def test_orthonormal_start(width):
+  model = models.Standard(3, 5, (1, 1), width, orthonormal=True)
+
+  @jax.jit
+  @jax.vmap
+  def embeddings(key):
+    params = model.init(key, jnp.zeros(5, int))["params"]
+    return jnp.concatenate([params["E"], params["P"]])
+
+  rows_NxRxD = embeddings(jax.random.split(jax.random.key(0), 4096))
+  products = rows_NxRxD @ jnp.swapaxes(rows_NxRxD, 1, 2)
+  np.testing.assert_allclose(
+    products, np.broadcast_to(np.eye(8), products.shape), atol=1e-5
+  )
+  # In a uniform direction entries have mean 0 and variance 1 / D.
+  np.testing.assert_allclose(rows_NxRxD.mean(axis=0), 0, atol=0.03)
+  np.testing.assert_allclose((rows_NxRxD**2).mean(axis=0) * width, 1, atol=0.15)
+
+
+def test_no_room_for_orthonormal_embeddings():
+  model = models.Standard(3, 5, (1, 1), 7, orthonormal=True)
+  with pytest.raises(ValueError, match="width of 7 has no room for 3 \\+ 5"):
+    model.init(jax.random.key(0), jnp.zeros(5, int))
+
+
 def test_refuses():
   x_T = jnp.zeros(4, int)
   with pytest.raises(ValueError, match=r"expected 5 tokens, got shape \(4,\)"):
