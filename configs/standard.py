@@ -8,9 +8,9 @@ layer, which is ours.
 
 TIER paper: the authors' settings: AdamW at .01 to 0 by a cosine with weight
 decay 2e-4, 2**12 steps of 2**10 prompts. TIER quick (default): the same with
-2**9 prompts, embeddings that start orthonormal, and 192 steps that are a turn of
-layer 1 (icl_causal/turns.py). Modern has no need of either: docs/recipes.md says
-what happens without.
+2**9 prompts, with embeddings that start orthonormal, and with 192 steps that
+are a turn of layer 1 (icl_causal/turns.py). Modern has no need of either:
+docs/recipes.md says what happens without.
 """
 
 from typing import Any

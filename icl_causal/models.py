@@ -256,7 +256,7 @@ class Standard(nn.Module):
 
 
 def _orthonormal_to(key, E_SxD, T: int):
-  """T rows, orthonormal to one another and to the rows of E, otherwise random."""
+  """T rows, orthonormal to one another and to those of E, else random."""
   S, D = E_SxD.shape
   if S + T > D:
     raise ValueError(

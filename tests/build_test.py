@@ -109,7 +109,7 @@ def test_orthonormal_embeddings_need_room():
   config = standard.get_config("chain")
   build.model(config, build.graph(config))
   config.model.width = 29
-  with pytest.raises(Refused, match=r"needs a model\.width of at least 30, the"):
+  with pytest.raises(Refused, match=r"a model\.width of at least 30, the"):
     build.model(config, build.graph(config))
   config.model.orthonormal = False
   build.model(config, build.graph(config))
