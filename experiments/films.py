@@ -29,11 +29,10 @@ def main():
   config = cli.config()
   runs_of = recipes.planned(config)
   first = next(iter(runs_of.values()))[0]
-  steps = times(first.config.train.steps)
   rows = {}
-  for recipe, group in runs_of.items():
+  for recipe, (run, *_) in runs_of.items():
     print(recipe, flush=True)
-    rows[recipe] = film(group[0], steps)
+    rows[recipe] = film(run, times(run.config.train.steps))
   figure = plotting.films(graphs.adjacency(first.graph), rows)
   results = pathlib.Path(flags.FLAGS.results)
   results.mkdir(parents=True, exist_ok=True)

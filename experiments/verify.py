@@ -13,6 +13,7 @@ for a number, it is shown alone.
 
 from collections.abc import Callable
 import json
+import math
 import pathlib
 import sys
 from typing import NamedTuple
@@ -387,11 +388,17 @@ def judge(claims: list[Claim], found: Found) -> list[dict]:
 
 
 def table(rows: list[dict]) -> tuple[list[str], list[list]]:
-  """Header and rows, to be shown."""
+  """Header and rows, to be shown: numbers as far as their errors go."""
   header = ["what", "paper", "ours", "std. error", "asked", "verdict"]
-  names = ("what", "paper", "ours", "standard_error", "asked", "verdict")
   return header, [
-    ["-" if row[name] is None else row[name] for name in names] for row in rows
+    [
+      row["what"],
+      row["paper"],
+      *_digits(row["ours"], row["standard_error"]),
+      row["asked"],
+      row["verdict"],
+    ]
+    for row in rows
   ]
 
 
@@ -401,6 +408,14 @@ def write(results: pathlib.Path, rows: list[dict]):
   text = json.dumps({"rows": rows}, indent=2, allow_nan=False) + "\n"
   runs.write_text(results / "verify.json", text)
   runs.write_text(results / "verify.md", show.markdown(*table(rows)))
+
+
+def _digits(ours: float, error: float | None) -> tuple[str, str]:
+  """A number to the second digit of its standard error, and that error."""
+  if not error:
+    return f"{ours:.4g}", "-" if error is None else "0"
+  places = max(0, 1 - math.floor(math.log10(error)))
+  return f"{ours:.{places}f}", f"{error:.{places}f}"
 
 
 def _verdict(claim: Claim, ours: float) -> str:

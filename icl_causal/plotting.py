@@ -170,20 +170,23 @@ def films(adjacency_TxT, rows: Mapping[str, Mapping[int, Any]]) -> Figure:
 
   Args:
     adjacency_TxT: true at (child, parent).
-    rows: by name, the H x T x T attention maps by step; the same steps in all.
+    rows: by name, the H x T x T attention maps by step.
   """
   graph_TxTx3 = np.repeat(1 - np.asarray(adjacency_TxT, float)[..., None], 3, 2)
-  columns = ["graph", *next(iter(rows.values()))]
-  size = (1.3 * len(columns) + 0.2, 1.45 * len(rows) + 0.3)
+  columns = 1 + max(map(len, rows.values()))
+  size = (1.3 * columns + 0.2, 1.45 * len(rows) + 0.3)
   figure = Figure(figsize=size, layout="constrained")
-  all_axes = figure.subplots(len(rows), len(columns), squeeze=False)
+  all_axes = figure.subplots(len(rows), columns, squeeze=False)
   for own, (name, maps) in zip(all_axes, rows.items(), strict=True):
-    images = [graph_TxTx3, *map(_in_colours, maps.values())]
-    for axes, column, image in zip(own, columns, images, strict=True):
+    images = {"graph": graph_TxTx3}
+    images |= {f"step {step}": _in_colours(maps[step]) for step in maps}
+    for axes, (label, image) in zip(own, images.items(), strict=False):
       axes.imshow(image)
       axes.set_xticks([])
       axes.set_yticks([])
-      axes.set_xlabel(column if column == "graph" else f"step {column}", size=7)
+      axes.set_xlabel(label, size=7)
+    for axes in own[len(images) :]:
+      axes.set_axis_off()
     own[0].set_title(name, loc="left", size=8)
   return figure
 

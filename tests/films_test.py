@@ -46,3 +46,12 @@ def test_heads_have_colours_and_what_they_share_is_dark():
   np.testing.assert_array_less(both, np.minimum(blue, orange) + 1e-6)
   assert (image >= 0).all()
   assert (image <= 1).all()
+
+
+def test_a_shorter_film_leaves_the_rest_of_its_row_empty():
+  maps = {step: np.eye(3)[None] for step in (16, 64, 256)}
+  short = {step: maps[step] for step in (16, 64)}
+  figure = plotting.films(np.eye(3), {"long": maps, "short": short})
+  labels = [axes.get_xlabel() for axes in figure.axes if axes.axison]
+  long = ["graph", "step 16", "step 64", "step 256"]
+  assert labels == [*long, *long[:-1]]

@@ -64,8 +64,24 @@ def test_verdicts(low, high, verdict, asked):
     "verdict": verdict,
   }
   assert verify.table([row])[1] == [
-    ["the loss", ".9", 1.5, pytest.approx(0.5), asked, verdict]
+    ["the loss", ".9", "1.50", "0.50", asked, verdict]
   ]
+
+
+@pytest.mark.parametrize(
+  ("ours", "error", "shown"),
+  [
+    (1.763083, 0.0016551, ("1.7631", "0.0017")),
+    (-0.0173642, 0.00107, ("-0.0174", "0.0011")),
+    (123.456, 12.3, ("123", "12")),
+    (0.96287, None, ("0.9629", "-")),
+    (1.0, 0.0, ("1", "0")),
+  ],
+)
+def test_numbers_are_shown_as_far_as_their_errors_go(ours, error, shown):
+  row = {"what": "x", "paper": "-", "asked": "-", "verdict": "-"}
+  row |= {"ours": ours, "standard_error": error}
+  assert verify.table([row])[1] == [["x", "-", *shown, "-", "-"]]
 
 
 def test_what_is_known_to_miss():
