@@ -52,11 +52,13 @@ _TURNS = {
   "stride": 0.5,
 }
 _STANDARD = {**_ADAM, "weight_decay": 2e-4}
-_FIRST_LAYER_TURN = {
+_STANDARD_TURN = {
+  **_STANDARD,
   "optimizer": "first_layer_turn",
   "joint_steps": 128,
   "turn_steps": 192,
 }
+_LONGER = {"steps": 2**12}
 
 
 def get_config(task_and_tier: str = "chain") -> ConfigDict:
@@ -79,12 +81,11 @@ def get_config(task_and_tier: str = "chain") -> ConfigDict:
     name: {"orthonormal": orthonormal, "train": train}
     for name, orthonormal, train in (
       ("Adam .01", False, _STANDARD),
-      ("Adam .01, turn", False, {**_STANDARD, **_FIRST_LAYER_TURN}),
-      (
-        "Adam .01, turn, orthonormal",
-        True,
-        {**_STANDARD, **_FIRST_LAYER_TURN},
-      ),
+      ("Adam .01, orthonormal", True, _STANDARD),
+      ("Adam .01, turn", False, _STANDARD_TURN),
+      ("Adam .01, turn, orthonormal", True, _STANDARD_TURN),
+      ("Adam .01, longer", False, _STANDARD | _LONGER),
+      ("turn, orthonormal, longer", True, _STANDARD_TURN | _LONGER),
     )
   }
   recipes = {
@@ -149,7 +150,7 @@ def get_config(task_and_tier: str = "chain") -> ConfigDict:
         (name, *_groups(base, chosen)) for name, chosen in recipes.items()
       ),
       "graph_seeds": graph_seeds,
-      "seeds": (20, 21, 22) if module is standard else (10, 11, 12),
+      "seeds": tuple(range(30, 38)) if module is standard else (10, 11, 12),
     }
   )
 
