@@ -2,10 +2,10 @@
 
     python -m experiments.figures --figure=2 --tier=quick
 
-Tier quick is our recipe, ten minutes on two cores for all figures; paper is the
-authors' settings, hours. Runs are kept under runs/TIER, or --workdir, and go on
-where they were cut off; figures and a line with the result of every run go to
-results/TIER, or --results.
+Tier quick is our recipe, eleven minutes on two cores for all figures; paper is
+the authors' settings, hours. Runs are kept under runs/TIER, or --workdir, and
+go on where they were cut off; figures and a line with the result of every run
+go to results/TIER, or --results.
 """
 
 from collections.abc import Mapping
