@@ -2,14 +2,18 @@
 
     python -m experiments.sweep --config=configs/many_graphs.py:VARIANT
 
-VARIANT: graphs (default), Algorithm 1 on 16 random forests (S = 3, T = 20) from
-4 seeds each; or rates, joint training on a chain (S = 3, T = 20) at 16 rates
-drawn from .002 to .2, for three priors. A minute or two on two cores each.
+VARIANT:
+- graphs (default): Algorithm 1 on 16 random forests (S = 3, T = 20), 4 seeds
+  each.
+- rates: joint training on a chain (S = 3, T = 20), for three priors and 16
+  learning rates between .002 and .2.
 
-`sweep.grid` and `sweep.random` name fields of the config; their values are
-tuples: of the values to take, or ("uniform", low, high) or ("log", low, high).
-Every point of the grid, its fields in the order of their names, is trained for
-each of `sweep.samples` draws.
+Each takes a minute or two on two cores.
+
+`sweep.grid` maps fields of the config to tuples of values. `sweep.random` maps
+fields to ("uniform", low, high) or ("log", low, high). Every point of the grid
+is trained for each of the `sweep.samples` random draws. The fields of the grid
+are ordered by name.
 """
 
 from typing import Any
@@ -28,7 +32,7 @@ def get_config(variant: str = "graphs") -> ConfigDict:
     raise ValueError(f"variant {variant!r} must be one of {VARIANTS}")
   if variant == "graphs":
     config = two_stage.get_config("forest")
-    config.eval.posterior_prompts = 0  # as long as all the training otherwise
+    config.eval.posterior_prompts = 0  # would take as long as training
     config.sweep = {
       "grid": {"graph": {"seed": tuple(range(16))}, "seed": (0, 1, 2, 3)},
       "random": {},

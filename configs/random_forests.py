@@ -2,14 +2,15 @@
 
     python -m experiments.sweep --config=configs/random_forests.py:,TIER
 
-Each position is a root by a coin toss, or else has its parent uniform before it
-(S = 3, T = 20); the graphs are those of graph.seed 0 to 19.
+Each position is a root with probability 1/2; otherwise its parent is uniform on
+the earlier positions (S = 3, T = 20). The graphs have graph.seed 0 to 19.
 
-TIER quick (default): a turn of 10 steps for layer 1 (icl_causal/turns.py),
-then AdamW at .03 to 0 by a cosine with weight decay .03, 2048 steps of 512
-prompts. Found on graph.seed 100 to 105.
+TIER quick (default): a phase of layer 1 of 10 steps
+(icl_causal/optimizers.py), then AdamW with a cosine schedule from .03 to 0 and
+weight decay .03. 2048 steps of 512 prompts in all. Chosen on graph.seed 100 to
+105.
 
-TIER paper: the authors' settings: SGD at 1 from a zero start, 2**14 steps of
+TIER paper: the authors' settings. SGD at 1 from a zero start, 2**14 steps of
 2**10 prompts.
 """
 
@@ -37,10 +38,10 @@ def get_config(variant_and_tier: str = "forests,quick") -> ConfigDict:
         "steps": 2**11,
         "batch_size": 2**9,
         "eval_every": 2**7,
-        "optimizer": "in_turns",
-        "turn_steps": 10,
+        "optimizer": "staged_heads",
+        "phase_steps": 10,
         "joint_steps": 0,
-        "stride": 0.5,
+        "max_step": 0.5,
         "learning_rate": 0.03,
         "schedule": "cosine",
         "weight_decay": 0.03,

@@ -2,12 +2,12 @@
 
     python -m experiments.recipes --config=configs/recipes.py:TASK
 
-TASK: chain (default), half (two parents), forests (three random ones), or
-standard_chain, standard_pairs and standard_random (the standard transformer),
-with the settings of configs/single_parent.py, several_parents.py,
-random_forests.py and standard.py. Every recipe says how the model starts and
-what trains it; seeds and graphs are others than those that the recipes were
-found on, and that results are reported on.
+TASK: chain (default), half (two parents), forests (three random forests), or
+standard_chain, standard_pairs and standard_random (the standard transformer).
+The other settings are those of configs/single_parent.py, several_parents.py,
+random_forests.py and standard.py. A recipe sets how the model is initialized
+and which optimizer trains it. Seeds and graphs differ from those on which the
+recipes were chosen, and from those of the reported results.
 """
 
 from typing import Any
@@ -43,111 +43,115 @@ _SGD = {
   "weight_decay": 0.0,
 }
 _FAST = {**_ADAM, "learning_rate": 0.1, "b2": 0.99}
-_TURNS = {
+_STAGED = {
   **_ADAM,
-  "optimizer": "in_turns",
+  "optimizer": "staged_heads",
   "learning_rate": 0.03,
-  "turn_steps": 16,
+  "phase_steps": 16,
   "joint_steps": 48,
-  "stride": 0.5,
+  "max_step": 0.5,
 }
 _STANDARD = {**_ADAM, "weight_decay": 2e-4}
-_STANDARD_TURN = {
+_STANDARD_PHASE = {
   **_STANDARD,
-  "optimizer": "first_layer_turn",
+  "optimizer": "first_layer_phase",
   "joint_steps": 128,
-  "turn_steps": 192,
+  "phase_steps": 192,
 }
 _LONGER = {"steps": 2**12}
 
 
+_BASES = {
+  "chain": (single_parent, "chain", 2**12, 2**9),
+  "half": (several_parents, "half", 2**11, 2**8),
+  "forests": (random_forests, "", 2**11, 2**9),
+  "standard_chain": (standard, "chain", 2**11, 2**9),
+  "standard_pairs": (standard, "pairs", 2**11, 2**9),
+  "standard_random": (standard, "random", 2**11, 2**9),
+}
+_OF_STANDARD = {
+  name: {"orthonormal": orthonormal, "train": train}
+  for name, orthonormal, train in (
+    ("Adam .01", False, _STANDARD),
+    ("Adam .01, orthonormal", True, _STANDARD),
+    ("Adam .01, phase", False, _STANDARD_PHASE),
+    ("Adam .01, phase, orthonormal", True, _STANDARD_PHASE),
+    ("Adam .01, longer", False, _STANDARD | _LONGER),
+    ("phase, orthonormal, longer", True, _STANDARD_PHASE | _LONGER),
+  )
+}
+_RECIPES = {
+  "standard_chain": _OF_STANDARD,
+  "standard_pairs": _OF_STANDARD,
+  "standard_random": _OF_STANDARD,
+  "chain": {
+    "SGD 1, zero start": {"beta0": 0.0, "train": _SGD},
+    "Adam .01, zero start": {"beta0": 0.0, "train": _ADAM},
+    "Adam .01": {"beta0": 0.5, "train": _ADAM},
+    "Adam .1": {"beta0": 0.5, "train": {**_ADAM, "learning_rate": 0.1}},
+    "Adam .1, b2 = .99": {"beta0": 0.5, "train": _FAST},
+    "Adam .1, b2 = .99, symmetric": {
+      "beta0": 0.5,
+      "train": {**_FAST, "optimizer": "symmetric_adamw"},
+    },
+    "staged heads, Adam .1, b2 = .99": {
+      "beta0": 0.5,
+      "train": {**_STAGED, "learning_rate": 0.1, "b2": 0.99},
+    },
+  },
+  "half": {
+    "Adam .01, noise 1e-4": {"beta0": 0.0, "noise": 1e-4, "train": _ADAM},
+    "Adam .01": {"beta0": 0.5, "train": _ADAM},
+    "Adam .03, b2 = .99": {
+      "beta0": 0.5,
+      "train": {**_ADAM, "learning_rate": 0.03, "b2": 0.99},
+    },
+    "staged heads, Adam .03, b2 = .99": {
+      "beta0": 0.5,
+      "train": {**_STAGED, "b2": 0.99},
+    },
+    "staged heads, Adam .1, b2 = .99": {
+      "beta0": 0.5,
+      "train": {**_STAGED, "learning_rate": 0.1, "b2": 0.99},
+    },
+  },
+  "forests": {
+    "SGD 1, zero start": {
+      "beta0": 0.0,
+      "train": {**_SGD, "schedule": "constant"},
+    },
+    "Adam .01": {"beta0": 0.5, "train": _ADAM},
+    "staged heads, Adam .03": {"beta0": 0.5, "train": _STAGED},
+    "staged heads, Adam .03, decay .03": {
+      "beta0": 0.5,
+      "train": {**_STAGED, "weight_decay": 0.03},
+    },
+    "staged heads, Adam .03, decay .1": {
+      "beta0": 0.5,
+      "train": {**_STAGED, "weight_decay": 0.1},
+    },
+  },
+}
+
+
 def get_config(task_and_tier: str = "chain") -> ConfigDict:
-  """The config of `TASK`: a base, and recipes as a start and an optimiser."""
+  """The config of `TASK`: a base config and the recipes."""
   task, _ = variants.parse(task_and_tier, TASKS, ("quick",))
-  module, variant, steps, batch_size = {
-    "chain": (single_parent, "chain", 2**12, 2**9),
-    "half": (several_parents, "half", 2**11, 2**8),
-    "forests": (random_forests, "", 2**11, 2**9),
-    "standard_chain": (standard, "chain", 2**11, 2**9),
-    "standard_pairs": (standard, "pairs", 2**11, 2**9),
-    "standard_random": (standard, "random", 2**11, 2**9),
-  }[task]
+  module, variant, steps, batch_size = _BASES[task]
   base: Any = module.get_config(variant)
   graph_seeds = ()
   if task == "forests":
     graph_seeds = (200, 201, 202)
     del base["sweep"]
-  of_standard = {
-    name: {"orthonormal": orthonormal, "train": train}
-    for name, orthonormal, train in (
-      ("Adam .01", False, _STANDARD),
-      ("Adam .01, orthonormal", True, _STANDARD),
-      ("Adam .01, turn", False, _STANDARD_TURN),
-      ("Adam .01, turn, orthonormal", True, _STANDARD_TURN),
-      ("Adam .01, longer", False, _STANDARD | _LONGER),
-      ("turn, orthonormal, longer", True, _STANDARD_TURN | _LONGER),
-    )
-  }
-  recipes = {
-    "standard_chain": of_standard,
-    "standard_pairs": of_standard,
-    "standard_random": of_standard,
-    "chain": {
-      "SGD 1, zero start": {"matching": 0.0, "train": _SGD},
-      "Adam .01, zero start": {"matching": 0.0, "train": _ADAM},
-      "Adam .01": {"matching": 0.5, "train": _ADAM},
-      "Adam .1": {"matching": 0.5, "train": {**_ADAM, "learning_rate": 0.1}},
-      "Adam .1, b2 = .99": {"matching": 0.5, "train": _FAST},
-      "Adam .1, b2 = .99, symmetric": {
-        "matching": 0.5,
-        "train": {**_FAST, "optimizer": "symmetric_adamw"},
-      },
-      "turn, Adam .1, b2 = .99": {
-        "matching": 0.5,
-        "train": {**_TURNS, "learning_rate": 0.1, "b2": 0.99},
-      },
-    },
-    "half": {
-      "Adam .01, noise 1e-4": {"matching": 0.0, "noise": 1e-4, "train": _ADAM},
-      "Adam .01": {"matching": 0.5, "train": _ADAM},
-      "Adam .03, b2 = .99": {
-        "matching": 0.5,
-        "train": {**_ADAM, "learning_rate": 0.03, "b2": 0.99},
-      },
-      "turns, Adam .03, b2 = .99": {
-        "matching": 0.5,
-        "train": {**_TURNS, "b2": 0.99},
-      },
-      "turns, Adam .1, b2 = .99": {
-        "matching": 0.5,
-        "train": {**_TURNS, "learning_rate": 0.1, "b2": 0.99},
-      },
-    },
-    "forests": {
-      "SGD 1, zero start": {
-        "matching": 0.0,
-        "train": {**_SGD, "schedule": "constant"},
-      },
-      "Adam .01": {"matching": 0.5, "train": _ADAM},
-      "turn, Adam .03": {"matching": 0.5, "train": _TURNS},
-      "turn, Adam .03, decay .03": {
-        "matching": 0.5,
-        "train": {**_TURNS, "weight_decay": 0.03},
-      },
-      "turn, Adam .03, decay .1": {
-        "matching": 0.5,
-        "train": {**_TURNS, "weight_decay": 0.1},
-      },
-    },
-  }[task]
   base.train.update(steps=steps, batch_size=batch_size, eval_every=2**7)
   return ConfigDict(
     {
       "task": task,
       "base": base,
-      # No mapping, since names of fields have no dots.
+      # A tuple: names of recipes have dots, which names of fields can't have.
       "recipes": tuple(
-        (name, *_groups(base, chosen)) for name, chosen in recipes.items()
+        (name, *_groups(base, chosen))
+        for name, chosen in _RECIPES[task].items()
       ),
       "graph_seeds": graph_seeds,
       "seeds": tuple(range(30, 38)) if module is standard else (10, 11, 12),
@@ -156,7 +160,7 @@ def get_config(task_and_tier: str = "chain") -> ConfigDict:
 
 
 def _groups(base: Any, chosen: dict) -> tuple[dict, dict]:
-  """The groups `model` and `train` of a recipe, whole."""
+  """The complete groups `model` and `train` of a recipe."""
   common = ("steps", "batch_size", "eval_every", "epsilon")
   start = {name: chosen[name] for name in chosen if name != "train"}
   model = base.model.to_dict() | start

@@ -2,16 +2,19 @@
 
     python -m experiments.train --config=configs/several_parents.py:VARIANT,TIER
 
-VARIANT: half (default), parents (i-1)//2 and i-1 (S = 5, T = 32); bigram, the
-two before (S = 5, T = 32); or three, which is ours: the three before, and then
-three fresh tokens, uniform, whose successor is asked for (S = 2, T = 20).
+VARIANT:
+- half (default): parents (i-1)//2 and i-1; S = 5, T = 32.
+- bigram: the two positions before; S = 5, T = 32.
+- three: ours. The three positions before; the last three tokens are uniform
+  roots and the parents of the target; S = 2, T = 20.
 
-TIER quick (default): each head has its turn (icl_causal/turns.py), then AdamW
-at .03 to 0 by a cosine (b2 = .99). docs/recipes.md has what was tried, why an
-edge or two of `half` and `bigram` are not found, and why `three` ends so.
+TIER quick (default): a phase of layer 1 for each head
+(icl_causal/optimizers.py), then AdamW with a cosine schedule from .03 to 0 and
+b2 = .99. docs/recipes.md lists the recipes tried, and explains which edges of
+`half` and `bigram` are missed and why the last tokens of `three` are roots.
 
-TIER paper: the authors' settings: AdamW at .01 to 0 by a cosine with weight
-decay 1e-4, from noise of 1e-4, 2**16 steps of 2**10 prompts.
+TIER paper: the authors' settings. AdamW with a cosine schedule from .01 to 0,
+weight decay 1e-4 and initial noise 1e-4, 2**16 steps of 2**10 prompts.
 """
 
 from typing import Any
@@ -27,10 +30,10 @@ _QUICK = {
   "steps": 2**13,
   "batch_size": 2**8,
   "eval_every": 2**7,
-  "optimizer": "in_turns",
-  "turn_steps": 16,
+  "optimizer": "staged_heads",
+  "phase_steps": 16,
   "joint_steps": 48,
-  "stride": 0.5,
+  "max_step": 0.5,
   "learning_rate": 0.03,
   "schedule": "cosine",
   "weight_decay": 0.0,
@@ -40,9 +43,9 @@ _QUICK = {
 _THREE = {
   "steps": 2**11,
   "batch_size": 2**9,
-  "turn_steps": 64,
+  "phase_steps": 64,
   "joint_steps": 128,
-  "stride": 0.25,
+  "max_step": 0.25,
 }
 
 
@@ -70,7 +73,7 @@ def get_config(variant_and_tier: str = "half,quick") -> ConfigDict:
   config.model.heads = (3 if variant == "three" else 2, 1)
   if tier == "quick":
     config.train = ConfigDict(_QUICK | (_THREE if variant == "three" else {}))
-    config.model.matching = 1.0 if variant == "three" else 0.5
+    config.model.beta0 = 1.0 if variant == "three" else 0.5
   else:
     config.model.noise = 1e-4
     config.train = ConfigDict(

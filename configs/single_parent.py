@@ -2,18 +2,19 @@
 
     python -m experiments.train --config=configs/single_parent.py:VARIANT[,TIER]
 
-VARIANT: chain (default), pairs, random (S = 10, T = 20) or manual (S = 3,
-T = 6, or any parents by --config.graph.parents). The random graph is drawn from
-graph.seed.
+VARIANT: chain (default), pairs and random have S = 10, T = 20. manual has
+S = 3, T = 6; --config.graph.parents sets its graph. The graph of random is
+drawn from graph.seed.
 
-TIER quick (default): Adam at .1 to 0 by a cosine (b2 = .99), with A2 and W
-started at half the identity (`matching`): 16384 steps of 512 prompts for chain
-and manual, two to three minutes on two cores; a quarter as many for pairs and
-random, with weight decay .01, without which roots pick up false parents.
-docs/recipes.md has what was tried, and on what seeds.
+TIER quick (default): Adam with a cosine schedule from .1 to 0 and b2 = .99.
+Blocks of A2 and W start at half the identity (`beta0`). chain and manual take
+16384 steps of 512 prompts, two to three minutes on two cores. pairs and random
+take a quarter of these steps, with weight decay .01; without it, some roots
+attend to a false parent. docs/recipes.md lists the recipes tried and their
+seeds.
 
-TIER paper: the authors' settings: SGD at 1 to 0 by a cosine from a zero start,
-2**17 steps of 2**10 prompts. Hours on two cores.
+TIER paper: the authors' settings. SGD with a cosine schedule from 1 to 0 and a
+zero start, 2**17 steps of 2**10 prompts. Takes hours on two cores.
 """
 
 from ml_collections import ConfigDict
@@ -50,7 +51,7 @@ def get_config(variant_and_tier: str = "chain,quick") -> ConfigDict:
     "name": "disentangled",
     "heads": (1, 1),
     "noise": 0.0,
-    "matching": {"quick": 0.5, "paper": 0.0}[tier],
+    "beta0": {"quick": 0.5, "paper": 0.0}[tier],
   }
   config.train = {
     "quick": {

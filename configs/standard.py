@@ -2,15 +2,17 @@
 
     python -m experiments.train --config=configs/standard.py:VARIANT[,TIER]
 
-VARIANT: chain (default), pairs, random (S = 10, T = 20), or modern: on the
-chain, with norms, scores divided by sqrt(D), residual MLPs and two heads a
-layer, which is ours.
+VARIANT: chain (default), pairs and random have S = 10, T = 20. modern is ours:
+the chain, with norms, scores divided by sqrt(D), residual MLPs and two heads
+per layer.
 
-TIER paper: the authors' settings: AdamW at .01 to 0 by a cosine with weight
-decay 2e-4, 2**12 steps of 2**10 prompts. TIER quick (default): the same with
-2**9 prompts, with embeddings that start orthonormal, and with 192 steps that
-are a turn of layer 1 (icl_causal/turns.py). Modern has no need of either:
-docs/recipes.md says what happens without.
+TIER paper: the authors' optimizer and sizes. AdamW with a cosine schedule from
+.01 to 0 and weight decay 2e-4, 2**12 steps of 2**10 prompts. The authors also
+scale the biases of linear layers by sqrt(width); we do not.
+
+TIER quick (default): as paper, with 2**9 prompts. Embeddings start orthonormal,
+and 192 steps are a phase of layer 1 (icl_causal/optimizers.py). modern uses
+neither. docs/recipes.md shows the results without them.
 """
 
 from typing import Any
@@ -57,6 +59,6 @@ def get_config(variant_and_tier: str = "chain,quick") -> ConfigDict:
     if not modern:
       config.model.orthonormal = True
       config.train.update(
-        optimizer="first_layer_turn", joint_steps=128, turn_steps=192
+        optimizer="first_layer_phase", joint_steps=128, phase_steps=192
       )
   return config

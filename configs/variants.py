@@ -1,4 +1,4 @@
-"""How a config file reads the `VARIANT[,TIER]` that follows its name."""
+"""Parses the `VARIANT[,TIER]` that follows the name of a config file."""
 
 from collections.abc import Sequence
 
@@ -6,14 +6,14 @@ TIERS = ("quick", "paper")
 
 
 def parse(
-  asked: str, variants: Sequence[str], tiers: Sequence[str] = TIERS
+  variant_and_tier: str, variants: Sequence[str], tiers: Sequence[str] = TIERS
 ) -> tuple[str, str]:
-  """The variant and the tier, by default the first of each.
+  """The variant and the tier; each defaults to the first one.
 
   Raises:
-    ValueError: in one line, for a name that is none of them.
+    ValueError: in one line, for an unknown variant or tier.
   """
-  variant, _, tier = asked.partition(",")
+  variant, _, tier = variant_and_tier.partition(",")
   variant, tier = variant or variants[0], tier or tiers[0]
   if variant not in variants:
     raise ValueError(f"variant {variant!r} must be one of {tuple(variants)}")

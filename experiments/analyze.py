@@ -1,172 +1,141 @@
-"""Holds information, gradients and attention of a run against the graph.
+"""Compares information, gradients and attention of a run with its graph.
 
     python -m experiments.analyze --workdir=runs/chain
 
-Reads a run of one parent for each token. For its start and for every checkpoint
+Reads a run of one parent for each token. At its start and at every checkpoint
 that was kept (`experiments.train --keep=N`), the gradient of the first layer's
-position block is measured on fresh prompts and held against the closed form of
+position block is measured on fresh prompts and compared with the closed form of
 the gradient at the start. Prints two tables; writes analysis/gradient_STEP.csv,
 which has every entry, and figures.
 """
 
 import functools
 import io
-import pathlib
 import sys
-from typing import Any, NamedTuple
 
 from absl import flags
 import jax
 import numpy as np
 
-from experiments import build
-from experiments import cli
+from experiments.harness import app
 from icl_causal import graphs
-from icl_causal import information
-from icl_causal import plotting
-from icl_causal import recovery
+from icl_causal import parallel
 from icl_causal import runs
 from icl_causal import training
+from icl_causal.analysis import gradient
+from icl_causal.analysis import information
+from icl_causal.analysis import recovery
+from icl_causal.config import build
+from icl_causal.config import streams
 from icl_causal.graphs import Graph
+from icl_causal.plotting import matrices
 
 _NUM_KERNELS = 1024
 _NUM_CONTROLS = 100
-
-
-class Fit(NamedTuple):
-  """A measured gradient against the closed form, in the rows of children.
-
-  Attributes:
-    correlation: over the entries j <= i; None where one of them is constant.
-    slope: of measured on predicted, through the origin; None likewise.
-    noise: the standard error of an entry over the spread of the entries.
-    edges: how many the graph has.
-    recovered: how many are the top entry j < i of their row.
-  """
-
-  correlation: float | None
-  slope: float | None
-  noise: float | None
-  edges: int
-  recovered: int
+_CLOSED_FORM = "gradient, closed form"
 
 
 def main():
   """The command."""
-  if flags.FLAGS.workdir is None:
-    raise cli.Refused("--workdir is missing: the directory of a run")
-  workdir = pathlib.Path(flags.FLAGS.workdir)
-  config = build.from_record(runs.read_config(workdir))
-  build.check(config)
-  if config.model.name == "standard":
-    raise cli.Refused(
-      f"{workdir}: the closed form is for position blocks, which "
-      "model.name = 'standard' has none of"
-    )
-  graph = build.graph(config)
-  if graph.parents_TxK.shape[1] > 1:
-    raise cli.Refused(f"{workdir}: the closed form is for single parents")
-  if not graphs.edges(graph):
-    raise cli.Refused(f"{workdir}: the graph has no edges to hold against")
-
-  matrices = expected(config, graph)
-  predicted_TxT = matrices.pop("gradient, closed form")
-  gradient_of = measure(config, graph, flags.FLAGS.num_prompts)
-  attention_of = attention(config, graph)
+  run = runs.load(app.existing_workdir())
+  check(run)
+  for warning in run.warnings:
+    print(f"warning: {warning}", file=sys.stderr)
+  scores = expected(run)
+  predicted_TxT = scores.pop(_CLOSED_FORM)
+  gradient_of = measure(run, flags.FLAGS.num_prompts)
+  attention_of = attention(run)
   print(f"{'step':>8}  {'correlation':>11}  {'slope':>7}  {'noise':>6}  edges")
-  for step, params in saved_params(config, graph, workdir).items():
+  for step, params in ({0: run.start} | run.params).items():
     measured_TxT, error_TxT = gradient_of(params)
-    found = fit(measured_TxT, error_TxT, predicted_TxT, graph)
+    fit = gradient.fit(measured_TxT, error_TxT, predicted_TxT, run.graph)
     print(
-      f"{step:>8}  {_decimals(found.correlation, 4):>11}  "
-      f"{_decimals(found.slope, 3):>7}  {_decimals(found.noise, 3):>6}  "
-      f"{found.recovered} of {found.edges}"
+      f"{step:>8}  {_decimals(fit.correlation, 4):>11}  "
+      f"{_decimals(fit.slope, 3):>7}  {_decimals(fit.noise, 3):>6}  "
+      f"{fit.recovered} of {fit.edges}"
     )
-    matrices[f"gradient, step {step}"] = measured_TxT
-    matrices[f"attention, step {step}"] = attention_of(params)
-    (workdir / "analysis").mkdir(exist_ok=True)
+    scores[f"gradient, step {step}"] = measured_TxT
+    scores[f"attention, step {step}"] = attention_of(params)
+    (run.path / "analysis").mkdir(exist_ok=True)
     runs.write_text(
-      workdir / f"analysis/gradient_{step}.csv",
-      csv(measured_TxT, error_TxT, predicted_TxT, graph),
+      run.path / f"analysis/gradient_{step}.csv",
+      csv(measured_TxT, error_TxT, predicted_TxT, run.graph),
     )
-    runs.save_figure(
-      workdir,
-      f"gradient_{step}",
-      plotting.gradient_and_prediction(
-        measured_TxT, predicted_TxT, graphs.adjacency(graph)
-      ),
+    figure = matrices.gradient_and_prediction(
+      measured_TxT, predicted_TxT, graphs.adjacency(run.graph)
     )
+    runs.save_figure(run.path, f"gradient_{step}", figure)
   print()
-  print(ranking_table(matrices, graph))
-  print(f"\n{workdir}/analysis and figures/gradient_*.png show all entries")
+  print(ranking_table(scores, run.graph))
+  print(f"\n{run.path}/analysis and figures/gradient_*.png show all entries")
 
 
-def expected(config: build.Config, graph: Graph) -> dict[str, np.ndarray]:
+def check(run: runs.Run):
+  """Raises Refused for a run that the closed form does not describe."""
+  if not hasattr(run.model, "position_blocks"):
+    raise app.Refused(
+      f"{run.path}: the closed form is for position blocks, which "
+      f"model.name = {run.config.model.name!r} has none of"
+    )
+  if run.graph.parents_TxK.shape[1] > 1:
+    raise app.Refused(f"{run.path}: the closed form is for single parents")
+  if not graphs.edges(run.graph):
+    raise app.Refused(f"{run.path}: the graph has no edges to compare with")
+
+
+def expected(run: runs.Run) -> dict[str, np.ndarray]:
   """Matrices of the task alone, by name, conditional on the kernel."""
-  S, prior = config.prior.S, build.prior(config)
-  reduced = config.model.name == "reduced"
+  S, prior = run.config.prior.S, build.prior(run.config)
   score = functools.partial(
-    information.gradient_score,
-    epsilon=config.train.epsilon,
-    read_out="linear" if reduced else "softmax",
+    gradient.gradient_score,
+    epsilon=run.config.train.epsilon,
+    read_out=run.model.read_out,
   )
-  # The disentangled read-out starts from `matching` as well.
-  scale = config.model.matching ** (1 if reduced else 2)
-  kinds: dict[str, Any] = {
-    "Shannon information": "shannon",
-    "chi-squared information": "chi2",
-    "gradient, closed form": score,
+  measures = {
+    "Shannon information": information.shannon_of,
+    "chi-squared information": information.chi2_of,
+    _CLOSED_FORM: score,
   }
-  mean = {
-    name: jax.jit(
-      lambda key, kind=kind: information.expected(
-        key, graph, prior, S, kind, _NUM_KERNELS
+
+  def mean(measure):
+    return jax.jit(
+      lambda key: information.expected(
+        key, run.graph, prior, S, measure, _NUM_KERNELS
       )[0]
-    )(build.key(config.seed, "data"))
-    for name, kind in kinds.items()
-  }
-  name = "gradient, closed form"
-  mean[name] = information.start_gradient(mean[name], scale, S)
-  return {name: np.asarray(matrix) for name, matrix in mean.items()}
+    )(streams.key(run.config.seed, "data"))
 
-
-def saved_params(
-  config: build.Config, graph: Graph, workdir: pathlib.Path
-) -> dict[int, Any]:
-  """The parameters at the start and at every checkpoint, by step."""
-  start = training.init(
-    build.key(config.seed, "init"),
-    build.model(config, graph),
-    build.optimizer(config),
+  means = {name: mean(measure) for name, measure in measures.items()}
+  means[_CLOSED_FORM] = gradient.start_gradient(
+    means[_CLOSED_FORM], run.model.start_scale, S
   )
-  states, messages = runs.load_states(workdir, start)
-  for message in messages:
-    print(f"warning: {message}", file=sys.stderr)
-  return {0: start.params} | {step: s.params for step, s in states.items()}
+  return {name: np.asarray(matrix) for name, matrix in means.items()}
 
 
-def measure(config: build.Config, graph: Graph, num_prompts: int):
+def measure(run: runs.Run, num_prompts: int):
   """A function of the parameters: -dL/dA1 between positions, and its error.
 
-  Both are T x T; of several heads, those of the one that fits the graph best.
+  Both are T x T, the error over batches; of several heads, those of the head
+  that fits the graph best.
   """
-  batch_size = config.train.batch_size
-  gradient = jax.jit(
+  batch_size = run.config.train.batch_size
+  mean_gradient = jax.jit(
     functools.partial(
       training.mean_gradient,
       num_batches=max(2, num_prompts // batch_size),
-      model=build.model(config, graph),
-      draw=build.sampler(config, graph, batch_size, build.mesh()),
-      epsilon=config.train.epsilon,
+      model=run.model,
+      draw=build.sampler(
+        run.config, run.graph, batch_size, parallel.batch_mesh()
+      ),
+      epsilon=run.config.train.epsilon,
     )
   )
 
   def of_params(params) -> tuple[np.ndarray, np.ndarray]:
-    mean, error = gradient(params, build.key(config.seed, "test"))
+    mean, error = mean_gradient(params, streams.key(run.config.seed, "test"))
     blocks_HxTxT, errors_HxTxT = (
-      _position_blocks(config, tree["A1"]) for tree in (mean, error)
+      run.model.position_blocks(tree["A1"]) for tree in (mean, error)
     )
-    (head,) = recovery.compare(-blocks_HxTxT, graph).head_of_slot
+    (head,) = recovery.compare(-blocks_HxTxT, run.graph).head_of_slot
     lower = np.tri(blocks_HxTxT.shape[1], dtype=bool)
     return (
       np.where(lower, -blocks_HxTxT[head], 0),
@@ -176,43 +145,15 @@ def measure(config: build.Config, graph: Graph, num_prompts: int):
   return of_params
 
 
-def attention(config: build.Config, graph: Graph):
-  """A function of the parameters: layer 1 as used on prompts, H x T x T."""
-  test = jax.jit(
-    build.sampler(config, graph, config.eval.batch_size, build.mesh())
-  )(build.key(config.eval.seed, "test"))
-  evaluate = jax.jit(
-    functools.partial(
-      training.evaluate,
-      model=build.model(config, graph),
-      batch_size=config.eval.batch_size,
-      epsilon=config.train.epsilon,
-    )
-  )
+def attention(run: runs.Run):
+  """A function of the parameters: layer 1 on test prompts, H x T x T."""
+  x_BxT = run.prompts(run.config.eval.batch_size).x_T
 
-  def of_params(params) -> np.ndarray:
-    found = evaluate(params, x_NxT=test.x_T, y_NxS=test.y_S)
-    return np.asarray(found.attention["attention_1"])
+  @jax.jit
+  def of_params(params):
+    return run.apply(params, x_BxT)[1]["attention_1"].mean(axis=0)
 
-  return of_params
-
-
-def fit(measured_TxT, error_TxT, predicted_TxT, graph: Graph) -> Fit:
-  """Compares the entries j <= i of the rows that have a parent."""
-  children = sorted({child for child, _ in graphs.edges(graph)})
-  chosen = np.tri(len(measured_TxT), dtype=bool)[children]
-  seen, told, error = (
-    a[children][chosen] for a in (measured_TxT, predicted_TxT, error_TxT)
-  )
-  found = recovery.compare(measured_TxT, graph)
-  known = seen.std() > 0 and told.std() > 0
-  return Fit(
-    correlation=float(np.corrcoef(seen, told)[0, 1]) if known else None,
-    slope=float((seen @ told) / (told @ told)) if known else None,
-    noise=float(error.mean() / seen.std()) if known else None,
-    edges=found.edges,
-    recovered=found.recovered,
-  )
+  return lambda params: np.asarray(of_params(params))
 
 
 def csv(measured_TxT, error_TxT, predicted_TxT, graph: Graph) -> str:
@@ -227,19 +168,17 @@ def csv(measured_TxT, error_TxT, predicted_TxT, graph: Graph) -> str:
   return text.getvalue()
 
 
-def ranking_table(matrices: dict[str, np.ndarray], graph: Graph) -> str:
+def ranking_table(scores: dict[str, np.ndarray], graph: Graph) -> str:
   """Every matrix against the edges, and against random graphs."""
   lines = [
     f"{'':<26}{'row argmax':>12}{'top |E|':>12}{'av. precision':>16}"
     f"{'by chance':>12}"
   ]
   key = jax.random.key(0)
-  for name, matrix in matrices.items():
-    rows, order = recovery.compare(matrix, graph), recovery.rank(matrix, graph)
-    chance = recovery.control(key, matrix, graph, _NUM_CONTROLS)
-    argmax, top = (
-      f"{found.recovered} of {found.edges}" for found in (rows, order)
-    )
+  for name, score in scores.items():
+    rows, order = recovery.compare(score, graph), recovery.rank(score, graph)
+    chance = recovery.control(key, score, graph, _NUM_CONTROLS)
+    argmax, top = (f"{n.recovered} of {n.edges}" for n in (rows, order))
     lines.append(
       f"{name:<26}{argmax:>12}{top:>12}{order.average_precision:>16.3f}"
       f"{chance.average_precision:>12.3f}"
@@ -247,17 +186,11 @@ def ranking_table(matrices: dict[str, np.ndarray], graph: Graph) -> str:
   return "\n".join(lines)
 
 
-def _position_blocks(config: build.Config, A1) -> np.ndarray:
-  if config.model.name == "reduced":
-    return np.asarray(A1)[None]
-  return np.asarray(A1)[:, config.prior.S :, config.prior.S :]
-
-
 def _decimals(value: float | None, digits: int) -> str:
   return "-" if value is None else f"{value:.{digits}f}"
 
 
 if __name__ == "__main__":
-  flags.DEFINE_string("workdir", None, "Directory of a run.")
+  app.define_read_flags()
   flags.DEFINE_integer("num_prompts", 2**16, "Prompts for each gradient.", 2)
-  cli.run(main)
+  app.run(main)

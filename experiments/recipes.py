@@ -2,104 +2,155 @@
 
     python -m experiments.recipes --config=configs/recipes.py:chain
 
-Runs are kept under --workdir and go on where they were cut off. Leaves
-TASK.md and TASK.jsonl under results/recipes, or --results.
+Runs are kept under --workdir and resume where they were interrupted. Writes
+TASK.md and TASK.jsonl to results/recipes, or --results. With --films it trains
+the first run of each recipe alone instead, with an evaluation every 16 steps,
+and draws the layer-1 attention during training to docs/recipes/TASK.png.
 """
 
+from collections.abc import Sequence
 import pathlib
 
 from absl import flags
 from ml_collections import ConfigDict
 import numpy as np
 
-from experiments import build
-from experiments import cli
-from experiments import figures
-from experiments import paper
-from experiments import plan
-from experiments import show
-from experiments import stopping
-from experiments.batch import Run
+from experiments.harness import app
+from experiments.harness import grid
+from experiments.harness import loop
+from experiments.harness import signals
+from experiments.harness import suite
+from experiments.harness import tables
+from experiments.harness.grid import Run
+from icl_causal import graphs
+from icl_causal import models
 from icl_causal import runs
 from icl_causal import symmetry
+from icl_causal.config import build
+from icl_causal.plotting import matrices
+
+_FIRST_STEP = 16  # of a film
 
 
 def main():
   """The command."""
-  cli.use_cores(cli.cores())
-  config = cli.config()
-  name = config.task
-  workdir = cli.workdir(f"recipes-{name}")
+  app.use_cores(app.cores())
+  config = app.config()
+  workdir = app.workdir(f"recipes-{config.task}")
+  runs_of = planned(config, workdir)
+  stop = signals.install_handlers()
+  if flags.FLAGS.films:
+    films = {name: film_run(group[0]) for name, group in runs_of.items()}
+    for name, run in films.items():
+      print(f"training {name}", flush=True)
+      loop.train_batch([run], 1, stop)
+    path = pathlib.Path(flags.FLAGS.pictures) / f"{config.task}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draw(films).savefig(path, dpi=110)
+    print(path)
+    return
+  suite.train(runs_of, stop)
   results = pathlib.Path(flags.FLAGS.results)
-  runs_of = planned(config)
-  paper.train(runs_of, workdir, stopping.when_asked())
-  header, rows = table(runs_of, workdir)
-  figures.write_results(
-    results,
-    name,
-    [run for group in runs_of.values() for run in group],
-    workdir,
-  )
-  runs.write_text(results / f"{name}.md", show.markdown(header, rows))
-  print(show.columns(header, rows))
-  print(f"\n{results}/{name}.md")
+  header, rows = table(runs_of)
+  every = [run for group in runs_of.values() for run in group]
+  suite.write_results(results, config.task, every)
+  runs.write_text(results / f"{config.task}.md", tables.markdown(header, rows))
+  print(tables.columns(header, rows))
+  print(f"\n{results}/{config.task}.md")
 
 
-def planned(config: build.Config) -> dict[str, list[Run]]:
+def planned(
+  config: build.Config, workdir: pathlib.Path
+) -> dict[str, list[Run]]:
   """The runs of each recipe."""
+  axes = {"seed": config.seeds}
+  if config.graph_seeds:
+    axes["graph.seed"] = config.graph_seeds
   runs_of = {}
   for name, model, train in config.recipes:
-    own = config.base.copy_and_resolve_references()
-    with own.unlocked():
-      own.model, own.train = ConfigDict(model), ConfigDict(train)
+    recipe = config.base.copy_and_resolve_references()
+    with recipe.unlocked():
+      recipe.model, recipe.train = ConfigDict(model), ConfigDict(train)
     runs_of[name] = [
-      plan.run(own, {"seed": seed} | of_graph)
-      for seed in config.seeds
-      for of_graph in [{"graph.seed": g} for g in config.graph_seeds] or [{}]
+      grid.run(recipe, point, workdir) for point in grid.points(axes)
     ]
   return runs_of
 
 
-def table(runs_of: dict[str, list[Run]], workdir: pathlib.Path):
+def table(runs_of: dict[str, list[Run]]) -> tuple[list[str], list[list]]:
   """Header and rows: means over seeds and graphs, with standard errors."""
   header = ["recipe", "runs", "edges", "attention", "false parents"]
   header += ["excess", "std. error", "over exact", "asymmetry", "steps"]
   header += ["seconds a run"]
   rows = []
   for name, group in runs_of.items():
-    found = figures.read_results(group, workdir)
+    results = suite.read_results(group)
 
-    def mean(field, found=found) -> float:
-      return float(np.mean([row[field] for row in found]))
+    def mean(field, results=results) -> float:
+      return float(np.mean([row[field] for row in results]))
 
-    excess = [row["excess_loss"] for row in found]
-    asymmetry = "-"
-    if group[0].config.model.name == "disentangled":
-      params = [figures.final_params(run, workdir) for run in group]
-      asymmetry = float(np.mean([symmetry.asymmetry(p) for p in params]))
+    excess = [row["excess_loss"] for row in results]
     recovered, edges, false_parents = (
-      sum(row[field] for row in found)
+      sum(row[field] for row in results)
       for field in ("edges_recovered", "edges", "false_parents")
     )
     rows.append(
       [
         name,
-        len(found),
+        len(results),
         f"{recovered} of {edges}",
         mean("parent_attention_mean"),
         false_parents,
         mean("excess_loss"),
         float(np.std(excess, ddof=1) / len(excess) ** 0.5),
         mean("excess_over_exact"),
-        asymmetry,
-        found[0]["steps"],
-        mean("wall_seconds") / len(found),  # they are trained side by side
+        _asymmetry(group),
+        results[0]["steps"],
+        mean("wall_seconds") / len(results),  # they are trained side by side
       ]
     )
   return header, rows
 
 
+def film_run(run: Run) -> Run:
+  """The same training with an evaluation every 16 steps, of fewer prompts."""
+  few = {"test_size": 2**10, "batch_size": 2**10, "posterior_prompts": 0}
+  changes = {f"eval.{name}": value for name, value in few.items()}
+  changes["train.eval_every"] = _FIRST_STEP
+  return grid.run(run.config, changes, run.workdir.parents[1])
+
+
+def film_steps(steps: int) -> list[int]:
+  """16 times powers of 4, and the last step, a multiple of 16."""
+  ladder = [_FIRST_STEP * 4**k for k in range(20)]
+  return [*(step for step in ladder if step < steps), steps]
+
+
+def draw(films: dict[str, Run]):
+  """The layer-1 attention of each run after 16, 64, .. steps."""
+  rows = {}
+  for name, run in films.items():
+    maps = runs.read_attention(run.workdir)
+    steps: Sequence[int] = film_steps(run.config.train.steps)
+    rows[name] = {step: maps[step] for step in steps}
+  first = next(iter(films.values()))
+  return matrices.attention_over_training(graphs.adjacency(first.graph), rows)
+
+
+def _asymmetry(group: list[Run]) -> float | str:
+  """The mean over runs; for the disentangled transformer alone."""
+  model = build.model(group[0].config, group[0].graph)
+  if not isinstance(model, models.Disentangled):
+    return "-"
+  params = [suite.final_params(run) for run in group]
+  return float(np.mean([symmetry.asymmetry(p) for p in params]))
+
+
 if __name__ == "__main__":
-  cli.define_run_flags()
+  app.define_run_flags()
   flags.DEFINE_string("results", "results/recipes", "Where the table goes.")
-  cli.run(main)
+  flags.DEFINE_bool(
+    "films", False, "Draw the attention during training instead of the table."
+  )
+  flags.DEFINE_string("pictures", "docs/recipes", "Where the films go.")
+  app.run(main)

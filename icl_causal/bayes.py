@@ -1,8 +1,11 @@
-"""Predictors that need no training: the lines that a loss is held against.
+"""Baselines: predictors that need no training.
 
-Each maps one prompt to a law on [S]. What each knows besides the prompt: the
-uniform law nothing, the unigram nothing but the tokens, the edge posterior the
-graph and the prior, and the entropy is the loss of one who knows the kernel.
+Each maps one prompt to a law on the S states:
+- `uniform` uses nothing;
+- `unigram` uses the tokens;
+- `edge_posterior` uses the tokens, the graph and the prior, but no root tokens;
+- `exact_posterior` uses all tokens, the graph and the prior.
+`entropy` is the loss of the predictor that knows the kernel.
 """
 
 import math
@@ -23,7 +26,7 @@ def uniform(S: int) -> jax.Array:
 
 
 def unigram(x_T: jax.Array, S: int) -> jax.Array:
-  """Counts of the tokens plus one, normalised; blind to their order."""
+  """Counts of the tokens plus one, normalised; independent of their order."""
   chex.assert_rank(x_T, 1)
   return _normalise(jax.nn.one_hot(x_T, S).sum(axis=0) + 1)
 
@@ -31,11 +34,12 @@ def unigram(x_T: jax.Array, S: int) -> jax.Array:
 def edge_posterior(x_T: jax.Array, graph: Graph, alpha, S: int) -> jax.Array:
   """The posterior mean of the target's law given the edges alone.
 
-  The counts of children whose parents read as the target's do, plus alpha,
-  normalised: exact for independent Dirichlet(alpha) rows if root tokens are
-  not looked at. They do speak of a stationary kernel, so this is not yet the
-  Bayes predictor. Ours: the paper's code counts roots as children of the last
-  token.
+  f_s is proportional to alpha plus the number of tokens s whose parents are in
+  the same states as the target's parents. This is exact for independent
+  Dirichlet(alpha) rows if root tokens are ignored. Under the stationary root
+  law, root tokens carry information about the kernel, and the Bayes predictor
+  is `exact_posterior`. Ours: the paper's code counts roots as children of the
+  last token.
 
   Args:
     x_T: tokens.
@@ -64,39 +68,44 @@ def exact_posterior(
   num_samples: int,
   root_law: priors.RootLaw | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-  """The posterior mean of the target's law given all tokens: Bayes' predictor.
+  """The posterior mean of the target's law given all tokens.
 
-  Stationary roots speak of the kernel, by no formula known to us, so this is
-  importance sampling (ours). Kernels are drawn from their posterior given the
-  edges and weighed by the product of mu_pi over the root tokens. For each of
-  num_samples draws of all rows but the target's, mu_pi is the ratio of two
-  linear functions of that row, and so all num_samples draws of it are weighed
-  with each. What the weights change is then put on the edge posterior, which
-  the unweighed draws have for their mean: most of their noise cancels. The
-  error is of order 1 / num_samples.
+  This is the Bayes predictor, by importance sampling (ours). Under the
+  stationary root law, root tokens carry information about the kernel, and no
+  closed form is known to us. Kernels are drawn from their posterior given the
+  edges and weighted by the product of mu_pi over the root tokens. For given
+  other rows, mu_pi is a ratio of two linear functions of the target's row, so
+  each of the num_samples draws of the other rows is combined with all
+  num_samples draws of the target's row. The result is the edge posterior times
+  the ratio of the weighted to the unweighted mean of the draws, normalised: the
+  unweighted mean estimates the edge posterior, so most of the noise cancels.
+  The bias is of order 1 / num_samples and the standard error of order
+  1 / sqrt(num_samples).
 
-  Under any other root law the edge posterior is exact, and is what comes.
+  Under any other root law the edge posterior is exact and is returned.
 
   Args:
     key: a typed key.
     x_T: tokens.
     graph: over T positions.
-    alpha: concentration of the prior, of independent Dirichlet rows.
+    alpha: concentration of the prior, which has independent Dirichlet rows.
     S: number of states.
-    num_samples: draws of the target's row, and of the others.
+    num_samples: number of draws of the target's row, and of the other rows.
     root_law: of the prior; the default is that of `priors.dirichlet`.
 
   Returns:
-    f_S, and the effective sample size: how many draws of equal weight, of the
-    target's row or of the others, are as good; the smaller of the two. Where
-    it is a few, f_S is noise.
+    (f_S, effective_sample_size). The effective sample size is the smaller of
+    those of the draws of the target's row and of the other rows. If it is
+    small, f_S is mostly noise.
   """
   T, K = graph.parents_TxK.shape
   edge_S = edge_posterior(x_T, graph, alpha, S)
   if (root_law or priors.default_root_law(K)) != "stationary":
     return edge_S, jnp.asarray(num_samples, edge_S.dtype)
   if K > 1:
-    raise ValueError(f"stationary roots are for single parents, got K = {K}")
+    raise ValueError(
+      f"the stationary root law is for single parents, got K = {K}"
+    )
   parents_T, t = graph.parents_TxK[:, 0], x_T[graph.target_K[0]]
   is_root_T = (parents_T < 0) & (jnp.arange(T) < T - 1)  # the query is uniform
   roots_S = (jax.nn.one_hot(x_T, S) * is_root_T[:, None]).sum(axis=0)
@@ -106,34 +115,49 @@ def exact_posterior(
   )
   kernel_key, target_key = jax.random.split(key)
   pi_NxSxS = _posterior_rows(kernel_key, edges_TxSxS, alpha, num_samples)
-  target_MxS = _posterior_rows(
-    target_key, edges_TxSxS[:, t], alpha, num_samples
-  )
+  of_target_TxS = edges_TxSxS[:, t]
+  target_MxS = _posterior_rows(target_key, of_target_TxS, alpha, num_samples)
 
-  def visits(pi_SxS):
-    """Expected visits to each state from a step t -> s until t comes again."""
-    mu_SxS = jax.vmap(lambda e_S: priors.stationary(pi_SxS.at[t].set(e_S)))(
-      jnp.eye(S)
-    )
-    visits_SxS = mu_SxS / jnp.maximum(mu_SxS[:, t], 1e-37)[:, None]
-    return jnp.append(visits_SxS, visits_SxS.sum(axis=1, keepdims=True), axis=1)
-
+  visits_NxSxR = jax.vmap(lambda pi_SxS: _visits(pi_SxS, t))(pi_NxSxS)
   visits_NxMxR = jnp.einsum(
-    "ms,nsr->nmr", target_MxS, jax.vmap(visits)(pi_NxSxS), precision="highest"
+    "ms,nsr->nmr", target_MxS, visits_NxSxR, precision="highest"
   )
   powers_R = jnp.append(roots_S, -roots_S.sum())
   log_weight_NxM = special.xlogy(powers_R[None, None], visits_NxMxR).sum(axis=2)
   weight_NxM = jax.nn.softmax(log_weight_NxM, axis=(0, 1))
   weight_N, weight_M = weight_NxM.sum(axis=1), weight_NxM.sum(axis=0)
-  weighed_S = jnp.matmul(weight_M, target_MxS, precision="highest")
+  weighted_S = jnp.matmul(weight_M, target_MxS, precision="highest")
   effective = 1 / jnp.maximum((weight_N**2).sum(), (weight_M**2).sum())
-  return _normalise(edge_S * weighed_S / target_MxS.mean(axis=0)), effective
+  return _normalise(edge_S * weighted_S / target_MxS.mean(axis=0)), effective
+
+
+def _visits(pi_SxS, t) -> jax.Array:
+  """Expected visits to each state from a step t -> s to the return to t.
+
+  Returns:
+    S x (S+1); the last column is their sum.
+  """
+  S = len(pi_SxS)
+  mu_SxS = jax.vmap(lambda e_S: priors.stationary(pi_SxS.at[t].set(e_S)))(
+    jnp.eye(S)
+  )
+  visits_SxS = mu_SxS / jnp.maximum(mu_SxS[:, t], 1e-37)[:, None]
+  return jnp.append(visits_SxS, visits_SxS.sum(axis=1, keepdims=True), axis=1)
 
 
 def _posterior_rows(key, edges, alpha, num: int) -> jax.Array:
-  """Draws of Dirichlet rows given edges, T x .., an entry of 1 for each edge.
+  """Draws Dirichlet rows from their posterior given the edges.
 
-  Gamma(alpha + n) is Gamma(alpha) and n exponentials: one for each edge.
+  Gamma(alpha + n) is the sum of Gamma(alpha) and n exponentials, one per edge.
+
+  Args:
+    key: a typed key.
+    edges: T x .. x S, with a 1 for each edge.
+    alpha: concentration of the prior.
+    num: N, number of draws.
+
+  Returns:
+    N x .. x S.
   """
   shape = (num, *edges.shape[1:])
   prior_key, edge_key = jax.random.split(key)
@@ -144,7 +168,7 @@ def _posterior_rows(key, edges, alpha, num: int) -> jax.Array:
 
 
 def entropy(y_S: jax.Array) -> jax.Array:
-  """The entropy of a law in nats, the loss of one who knows the kernel."""
+  """The entropy of a law in nats: the loss of a predictor that knows it."""
   return special.entr(y_S).sum(axis=-1)
 
 

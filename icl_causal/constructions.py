@@ -1,8 +1,8 @@
-"""Parameters in closed form: models that implement a graph, and equal models.
+"""Closed-form parameters: models that implement a graph, and equivalent models.
 
-Every function returns (model, params). What implements a graph does so through
-a linear read-out, as in the paper: for the reduced model that is f itself, for
-the disentangled one `out["logits_S"]`, which is then a law.
+Every function returns (model, params). Models that implement a graph predict
+through a linear read-out, as in the paper: f_S of the reduced model, and
+`out["logits_S"]` of the disentangled transformer, which is then a law.
 """
 
 import jax
@@ -13,31 +13,34 @@ from icl_causal import graphs
 from icl_causal import models
 from icl_causal.graphs import Graph
 
-_COPY = 50.0  # exp(-50) is nothing beside 1, in float32
+_COPY = 50.0  # 1 + exp(-50) == 1 in float32
 
 
 def reduced(
   graph: Graph, S: int, match: float | None = None
 ) -> tuple[models.Reduced, dict]:
-  """The construction of section 3, and of 6.2 for several parents.
+  """The construction of section 3, and of section 6.2 for several parents.
 
-  Row i of layer 1 attends to the parent of i, one head for each slot, and
-  layer 2 to the positions whose copies read as the query does: A2 = match * I.
-  Roots attend to all positions alike. As `match` grows, f tends to the law of
-  s_{T+1} that the transitions of the prompt show, the mean of the tokens whose
-  parents read as the target's do, but for three kinds of positions that this
-  model can't tell from children of such parents: a root all of whose earlier
-  tokens and itself read as the query does, such as root 0 where s_1 = s_T; with
-  heads, the last position, which copies the query itself; and with mixed
-  arities a position that has more parents than the target.
+  In layer 1, row i attends to the parent of i, with one head per parent slot;
+  rows of roots attend uniformly. Layer 2 attends to the positions whose copies
+  equal the query: A2 = match * I. If the target's parent is the last position,
+  the query is the last token; otherwise it is what the last row of layer 1
+  copies.
 
-  The target's parent is read from the last token where it is that, and else
-  from what the last row of layer 1 copied. Not traceable.
+  As `match` grows, f tends to the empirical transition law: the mean of the
+  tokens whose parents are in the states of the target's parents. Three kinds of
+  other positions are included, since this model cannot distinguish them:
+  - a root that, like all positions before it, has the query's token, such as
+    root 0 if s_1 = s_T;
+  - with heads, the last position, which copies the query itself;
+  - with mixed numbers of parents, a position with more parents than the target.
+
+  Not traceable.
 
   Args:
     graph: over T positions.
     S: number of states.
-    match: by default 20 * T, enough for differences under 1e-8.
+    match: scale of A2; the default 20 * T is within 1e-8 of the limit.
   """
   parents_TxK = np.asarray(graph.parents_TxK).copy()
   target_K = np.asarray(graph.target_K)
@@ -58,10 +61,7 @@ def reduced(
 def embed_reduced(
   model: models.Reduced, params: dict
 ) -> tuple[models.Disentangled, dict]:
-  """The disentangled transformer that does what any reduced model does.
-
-  Its `logits_S` are the reduced model's f.
-  """
+  """The disentangled transformer whose `logits_S` are a reduced model's f_S."""
   S, T, heads = model.S, model.T, max(model.heads, 1)
   A1_HxTxT = params["A1"].reshape(heads, T, T)
   A2_HxSxS = params["A2"].reshape(heads, S, S)
@@ -81,13 +81,13 @@ def embed_reduced(
 def disentangled(
   graph: Graph, S: int, match: float | None = None
 ) -> tuple[models.Disentangled, dict]:
-  """The construction without the flaws that the reduced model can't avoid.
+  """The construction without the errors of `reduced`.
 
-  Layer 2 also knows the positions, and leaves out those that can't follow the
-  target's parents: all with another number of parents, among them the roots,
-  and, where it copies the target's parents, the last position. If the target's
-  parents read as those of at least one other position, `logits_S` tends to the
-  mean of the tokens at these. Ours, after sections 3 and 6.2.
+  Layer 2 also reads positions and excludes those that cannot match: positions
+  with another number of parents than the target, such as roots, and the last
+  position if its row of layer 1 copies the target's parents. `logits_S` tends
+  to the mean of the tokens whose parents are in the states of the target's
+  parents, if there is at least one. Ours, after sections 3 and 6.2.
 
   Args:
     graph: over T positions.
@@ -97,28 +97,28 @@ def disentangled(
   small, params = reduced(graph, S, match)
   model, params = embed_reduced(small, params)
   arity_T = (np.asarray(graph.parents_TxK) != graphs.NO_PARENT).sum(axis=1)
-  left_out_T = arity_T != (np.asarray(graph.target_K) >= 0).sum()
-  left_out_T[-1] |= small.heads > 0
+  excluded_T = arity_T != (np.asarray(graph.target_K) >= 0).sum()
+  excluded_T[-1] |= small.heads > 0
   penalty = 2 * float(jnp.abs(params["A2"]).max()) * max(small.heads, 1)
   T, D = small.T, S + small.T
-  A2 = params["A2"].at[0, D - 1, S : S + T].add(-penalty * left_out_T)
+  A2 = params["A2"].at[0, D - 1, S : S + T].add(-penalty * excluded_T)
   return model, params | {"A2": A2}
 
 
 def disentangle(
   model: models.Standard, params: dict
 ) -> tuple[models.Disentangled, dict]:
-  """The disentangled transformer that equals an attention-only one.
+  """The disentangled transformer equivalent to an attention-only one.
 
-  The added stream is a linear image of the concatenated one, h M: M_0 stacks E
-  and P, and a layer stacks M, M V_1, .., M V_H. Then A becomes M A M^T and W
-  becomes M W.
+  The added stream is h M, with h the concatenated stream. M_0 stacks E and P,
+  and each layer replaces M by the stack of M, M V_1, .., M V_H. A becomes
+  M A M^T, and W becomes M W.
 
   Raises:
-    ValueError: if the model has more than attention.
+    ValueError: if the model has an MLP, norms or scaling.
   """
   if model.mlp != "none" or model.norm or model.scaled:
-    raise ValueError(f"only attention can be disentangled, got {model}")
+    raise ValueError(f"the model must be attention-only, got {model}")
   M = jnp.concatenate([params["E"], params["P"]])
   equal = {}
   for layer in range(1, len(model.heads) + 1):
@@ -132,11 +132,11 @@ def disentangle(
 def entangle(
   model: models.Disentangled, params: dict
 ) -> tuple[models.Standard, dict]:
-  """The attention-only transformer that equals a disentangled one.
+  """The attention-only transformer equivalent to a disentangled one.
 
-  Its stream is as wide as the last concatenation. Of that the tokens and the
-  positions take the first S + T entries, and V_h of a layer moves what is there
-  so far, D entries, to the h-th of the next places for D.
+  Its stream is as wide as the final concatenated stream. Tokens and positions
+  take the first S + T entries. V_h of a layer copies the first D entries, which
+  are in use so far, to the entries h D, .., (h + 1) D - 1.
   """
   S, T = model.S, model.T
   width = params["W"].shape[0]
@@ -145,8 +145,8 @@ def entangle(
   for layer, num_heads in enumerate(model.heads, start=1):
     A_HxDxD = params[f"A{layer}"]
     D = A_HxDxD.shape[1]
-    rest = ((0, 0), (0, width - D), (0, width - D))
-    equal[f"A{layer}"] = jnp.pad(A_HxDxD, rest)
+    padding = ((0, 0), (0, width - D), (0, width - D))
+    equal[f"A{layer}"] = jnp.pad(A_HxDxD, padding)
     equal[f"V{layer}"] = jnp.stack(
       [
         jnp.eye(width, k=head * D) * (jnp.arange(width) < D)[:, None]

@@ -1,8 +1,8 @@
 """Causal graphs over the positions of a prompt, as small integer arrays.
 
-A graph is data, not structure: one compiled program serves every graph of a
-size, and `jax.vmap` runs over graphs. Positions are 0-based here, so the
-paper's s_1, .., s_T are rows 0, .., T-1 and its s_{T+1} is the target.
+A graph is a pytree of arrays, so one compiled program serves all graphs of a
+size, and `jax.vmap` maps over graphs. Positions are 0-based: the paper's
+s_1, .., s_T are positions 0, .., T-1, and its s_{T+1} is the target.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,10 +20,10 @@ class Graph(NamedTuple):
   """A directed acyclic graph in which every parent is an earlier position.
 
   Attributes:
-    parents_TxK: int32, the parents of each position from left to right, then
-      -1 where there are fewer than K. A last row without parents is the query
-      of Task 2.4, which is uniform on the states.
-    target_K: int32, the parents of the predicted token s_{T+1}, likewise.
+    parents_TxK: int32, the parents of each position in increasing order, padded
+      with -1. A last row without parents is the query of Task 2.4, which is
+      uniform on the states.
+    target_K: int32, the parents of the predicted token s_{T+1}, padded with -1.
   """
 
   parents_TxK: jax.Array
@@ -31,17 +31,19 @@ class Graph(NamedTuple):
 
 
 def from_parents(parents, target: Sequence[int] | None = None) -> Graph:
-  """A graph from its parent lists.
+  """Builds a graph from parent lists.
 
   Args:
     parents: one entry for each of the T positions: a parent, -1 for none, or a
-      sequence of parents (arities may differ); or a networkx DiGraph with
-      nodes 0, .., T-1 and edges from parent to child.
-    target: the parents of the predicted token. By default the last position
-      alone, which must then be a query, that is, have no parent (Task 2.4).
+      sequence of parents; the number of parents may differ. Or a networkx
+      DiGraph with nodes 0, .., T-1 and edges from parent to child.
+    target: the parents of the predicted token. The default is the last
+      position, which must then be the query, that is, have no parent (Task
+      2.4).
 
   Raises:
-    ValueError: in one line, if this is no graph over T >= 2 positions.
+    ValueError: if the input is not a valid graph over T >= 2 positions; the
+      message is one line.
   """
   if hasattr(parents, "predecessors"):
     parents = _parent_lists(parents)
@@ -57,8 +59,8 @@ def from_parents(parents, target: Sequence[int] | None = None) -> Graph:
   if target is None:
     if rows[-1]:
       raise ValueError(
-        f"without a target the last position is the query and has no parent, "
-        f"got {rows[-1]}: append -1 for the query, or name the target's parents"
+        "without a target the last position is the query and has no parent, "
+        f"got {rows[-1]}: append -1 for the query, or pass the target's parents"
       )
     target = (len(rows) - 1,)
   target_row = _row(target, "the target")
@@ -72,18 +74,18 @@ def from_parents(parents, target: Sequence[int] | None = None) -> Graph:
 
 
 def chain(T: int) -> Graph:
-  """Every position depends on the one before: an induction head."""
+  """The parent of each position is the previous one: an induction head."""
   return from_parents([*range(-1, T - 2), NO_PARENT])
 
 
 def pairs(T: int) -> Graph:
-  """Odd positions depend on the one before, even ones are roots."""
+  """The parent of an odd position is the previous one; even ones are roots."""
   rows = [i - 1 if i % 2 else NO_PARENT for i in range(T - 1)]
   return from_parents([*rows, NO_PARENT])
 
 
 def kgram(T: int, k: int) -> Graph:
-  """Position i depends on i-k, .., i-1; the first k are roots (section 6)."""
+  """Parents i-k, .., i-1; the first k positions are roots (section 6)."""
   if not 1 <= k < T:
     raise ValueError(f"a k-gram needs 1 <= k < T, got k = {k} and T = {T}")
   rows = [range(i - k, i) if i >= k else () for i in range(T)]
@@ -97,7 +99,7 @@ def half_and_previous(T: int) -> Graph:
 
 
 def random_tree(key: jax.Array, T: int) -> Graph:
-  """Each parent uniform on -1, 0, .., i-1, where -1 makes a root.
+  """Draws the parent of position i uniformly from -1, 0, .., i-1; -1 is a root.
 
   Args:
     key: a typed key; may be traced.
@@ -109,12 +111,13 @@ def random_tree(key: jax.Array, T: int) -> Graph:
 
 
 def random_forest(key: jax.Array, T: int, root_probability: float) -> Graph:
-  """Each position a root by a coin toss, else its parent uniform before it.
+  """Draws roots independently, and other parents uniformly from 0, .., i-1.
 
   Args:
     key: a typed key; may be traced.
     T: positions, the query included.
-    root_probability: of positions 1, .., T-2; position 0 is always a root.
+    root_probability: the probability that a position 1, .., T-2 is a root;
+      position 0 is always a root.
   """
   _check_random(T)
   if not 0 <= root_probability <= 1:
@@ -132,18 +135,18 @@ def random_forest(key: jax.Array, T: int, root_probability: float) -> Graph:
 
 
 def rewire(key: jax.Array, graph: Graph) -> Graph:
-  """The graph with the parents of each position drawn anew, the target kept.
+  """Redraws the parents of every position; the target stays the same.
 
-  As many as before, uniform on the sets of so many earlier positions: a
-  random graph to hold a score against.
+  Each position keeps its number of parents. They are uniform over the sets of
+  that many earlier positions. Serves as a random baseline for a score.
 
   Args:
     key: a typed key; may be traced.
-    graph: any; may be traced.
+    graph: any graph; may be traced.
   """
   T, K = graph.parents_TxK.shape
-  lottery_TxT = jax.random.uniform(key, (T, T)) + jnp.tri(T, k=-1)
-  drawn_TxK = jnp.argsort(lottery_TxT, axis=1, descending=True)[:, :K]
+  priority_TxT = jax.random.uniform(key, (T, T)) + jnp.tri(T, k=-1)
+  drawn_TxK = jnp.argsort(priority_TxT, axis=1, descending=True)[:, :K]
   none = graph.parents_TxK == NO_PARENT
   ordered_TxK = jnp.sort(jnp.where(none, T, drawn_TxK), axis=1)
   return graph._replace(
@@ -152,7 +155,7 @@ def rewire(key: jax.Array, graph: Graph) -> Graph:
 
 
 def edges(graph: Graph) -> list[tuple[int, int]]:
-  """The pairs (child, parent), by child and then by slot; not traceable."""
+  """The pairs (child, parent), sorted by child, then by slot; not traceable."""
   parents_TxK = np.asarray(graph.parents_TxK)
   return [
     (child, int(parent))
@@ -163,7 +166,7 @@ def edges(graph: Graph) -> list[tuple[int, int]]:
 
 
 def adjacency(graph: Graph) -> jax.Array:
-  """Boolean T x T, true at (child, parent)."""
+  """The adjacency matrix: boolean, T x T, true at (child, parent)."""
   chex.assert_rank(list(graph), [2, 1])
   T = graph.parents_TxK.shape[0]
   return jax.nn.one_hot(graph.parents_TxK, T, dtype=bool).any(axis=1)
@@ -185,7 +188,7 @@ def _parent_lists(digraph) -> list[list[int]]:
 
 
 def _row(entry, where: str) -> list[int]:
-  """The parents named by one entry, sorted, without the -1 of padding."""
+  """The parents in one entry, sorted, without the padding of -1."""
   values = np.atleast_1d(np.asarray(entry))
   if values.size and not np.issubdtype(values.dtype, np.integer):
     raise ValueError(f"{where}: parents must be integers, got {entry!r}")
@@ -199,7 +202,7 @@ def _check_row(row: list[int], where: str, limit: int):
     if not 0 <= parent < limit:
       raise ValueError(
         f"{where}: parent {parent} is not an earlier position"
-        + (f" (0 to {limit - 1})" if limit else ", and none is earlier")
+        + (f" (0 to {limit - 1})" if limit else ": no position is earlier")
       )
 
 

@@ -1,38 +1,37 @@
 """Transformers that read a prompt and predict the law of the next token.
 
-A model maps tokens to `(f_S, out)`: f_S is the predicted law of s_{T+1}, and
-`out` names what led to it: `logits_S` where there are any, and for each layer l
-the map `attention_l`, of shape heads x T x T. Of the last layer only the last
-position is read, so its map is that row alone, heads x T. Models are written
-for one prompt; the caller vmaps.
+A model maps tokens to `(f_S, out)`. f_S is the predicted law of s_{T+1}; `out`
+has `logits_S`, if the model has logits, and for each layer l the attention maps
+`attention_l`, heads x T x T. The last layer is computed at the last position
+only, so its maps are heads x T. Models take one prompt; the caller vmaps. In
+all formulas, mask is the causal mask, which includes the diagonal.
 """
 
-from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from flax import linen as nn
 import jax
 from jax import numpy as jnp
 import numpy as np
 
-# A block of the residual stream is the one-hot input, mixed over positions by
-# a product of attention maps: a matrix Q x T, or None for the identity.
-Mix = jax.Array | None
+from icl_causal import blocks
+from icl_causal import mixes
+
+Mlp = Literal["none", "of_attention", "residual"]
+MLPS: tuple[Mlp, ...] = get_args(Mlp)
 
 
 class Reduced(nn.Module):
-  """The model of the theory: A1 over positions, A2 over tokens, nothing else.
+  """The model of the theory: A1 between positions, A2 between tokens.
 
   f = X^T softmax(softmax(mask(A1)) X A2^T x_T), where X is T x S, the one-hot
-  tokens, and x_T the last of them. The mask is causal and includes the
-  diagonal. Layer 1 copies tokens to where they are the parents of, layer 2
-  attends to the copies that match the query, and f is the mean of the tokens
-  attended to: a law without a softmax, whose entries may be 0, so that a loss
-  needs its epsilon. A1 starts at zero, A2 at `matching` times the identity,
-  the beta_0 of Algorithm 1.
+  tokens, and x_T its last row. Layer 1 copies parents to their children, layer
+  2 attends to the copies that match the query, and f is the mean of the tokens,
+  weighted by attention. There is no final softmax, so entries of f may be 0 and
+  the loss needs its epsilon. A1 starts at zero, A2 as in Algorithm 1.
 
-  With `heads` there is an A1 and an A2 for each slot of several parents, and
-  the query is what the last row of layer 1 copied, the target's parents:
+  With H = `heads` > 0 there is an A1 and an A2 for each parent slot, and the
+  query is what the last row of layer 1 copies, the target's parents:
   f = X^T softmax(sum_h C_h A2_h^T c_h), with C_h = softmax(mask(A1_h)) X and
   c_h its last row (ours, after section 6.2).
 
@@ -41,18 +40,18 @@ class Reduced(nn.Module):
   Attributes:
     S: states.
     T: positions.
-    matching: the multiple of the identity that A2 starts from.
-    heads: of layer 1, or 0 for the form of a single parent.
+    beta0: A2 starts at beta0 times the identity.
+    heads: of layer 1; 0 for the single-parent form.
   """
 
   S: int
   T: int
-  matching: float = 0.0
+  beta0: float = 0.0
   heads: int = 0
 
   @nn.compact
   def __call__(self, x_T: jax.Array) -> tuple[jax.Array, dict]:
-    """(f_S, out) for the tokens of one prompt; `out` has no logits."""
+    """(f_S, out) for one prompt; `out` has no logits."""
     _check_tokens(x_T, self.T)
     token_TxS = jax.nn.one_hot(x_T, self.S, dtype=jnp.result_type(float))
     slots = (self.heads,) if self.heads else ()
@@ -72,21 +71,69 @@ class Reduced(nn.Module):
     out = {"attention_1": jnp.stack(maps), "attention_2": match_T[None]}
     return match_T @ token_TxS, out
 
+  read_out = "linear"
+
+  @property
+  def first_layer_heads(self) -> int:
+    """Heads of layer 1."""
+    return self.heads or 1
+
+  @property
+  def map_entries(self) -> int:
+    """Entries of the layer-1 maps per prompt: 0, all prompts share one map."""
+    return 0
+
+  @property
+  def start_scale(self) -> float:
+    """The factor of `analysis.gradient.start_gradient` for this start."""
+    return self.beta0
+
+  def position_blocks(self, A1) -> np.ndarray:
+    """The block of A1 between positions, H x T x T."""
+    return np.asarray(A1).reshape(-1, self.T, self.T)
+
+  def parameter_blocks(self, params: Any) -> list[blocks.ParameterBlock]:
+    """The parameters as matrices; the model masks A1 above the diagonal."""
+    A1, A2 = (
+      np.asarray(params[name]).reshape(-1, *params[name].shape[-2:])
+      for name in ("A1", "A2")
+    )
+    return [
+      *blocks.per_head("A1", A1, [("position", self.T)]),
+      *blocks.per_head("A2", A2, [("token", self.S)]),
+    ]
+
   def _start_A2(self, key, shape):
     del key
-    return jnp.broadcast_to(self.matching * jnp.eye(self.S), shape)
+    return jnp.broadcast_to(self.beta0 * jnp.eye(self.S), shape)
 
 
-class Disentangled(nn.Module):
+class _Layered:
+  """Shared by models with several layers of heads and a softmax read-out."""
+
+  S: int
+  T: int
+  heads: tuple[int, ...]
+  read_out = "softmax"
+
+  @property
+  def first_layer_heads(self) -> int:
+    """Heads of layer 1."""
+    return self.heads[0]
+
+  @property
+  def map_entries(self) -> int:
+    """Entries of the layer-1 maps per prompt."""
+    return self.heads[0] * self.T**2
+
+
+class Disentangled(_Layered, nn.Module):
   """The disentangled transformer: the residual stream is concatenated.
 
   x_i = [e_{s_i} ; e_i], of width d_0 = S + T. A layer with H heads computes
   h^(l) = [h^(l-1), attn(h^(l-1); A_1), .., attn(h^(l-1); A_H)], where
-  attn(h; A) = softmax(mask(h A h^T)) h, so that d_l = (1 + H) d_{l-1}. The
-  mask is causal and includes the diagonal. f = softmax(W^T h^(L)_T).
-
-  Only the mixes of the blocks are computed: neither the one-hots nor, in the
-  last layer, any position but the last is multiplied out.
+  attn(h; A) = softmax(mask(h A h^T)) h, so that d_l = (1 + H) d_{l-1}.
+  f = softmax(W^T h^(L)_T). The stream is stored as `mixes`.
 
   Parameters: `A1` (H_1, d_0, d_0), `A2` (H_2, d_1, d_1), .., `W` (d_L, S).
 
@@ -94,22 +141,21 @@ class Disentangled(nn.Module):
     S: states.
     T: positions.
     heads: of each layer.
-    noise: standard deviation of the entries of every A at the start; the
-      paper's single-parent experiments have 0.
-    matching: for two layers, the multiple of the identity that some blocks
-      start from: A2's from the query's token to the token that the first head
-      of layer 1 copies, and from what any other head copies there to what it
-      copies elsewhere; and W's from each token that layer 2 copies. It breaks
-      the sign symmetry of the zero start, from which layer 1 may learn to
-      attend to all but the parent, and with several heads their symmetry. Ours,
-      after the start beta_0 I of Algorithm 1.
+    noise: initial standard deviation of A; the paper's for one parent is 0.
+    beta0: for two layers, some blocks start at beta0 times the identity: in A2
+      the block from the query's token to the token that head 1 of layer 1
+      copies, and for any other head the block from the token that it copies at
+      the query to the token that it copies elsewhere; in W the blocks of the
+      tokens that layer 2 copies. This breaks the sign symmetry of the zero
+      start, from which layer 1 may learn to attend to all positions but the
+      parent, and the symmetry between heads. Ours, after Algorithm 1.
   """
 
   S: int
   T: int
   heads: tuple[int, ...]
   noise: float = 0.0
-  matching: float = 0.0
+  beta0: float = 0.0
 
   @nn.compact
   def __call__(self, x_T: jax.Array) -> tuple[jax.Array, dict]:
@@ -117,91 +163,116 @@ class Disentangled(nn.Module):
     _check_tokens(x_T, self.T)
     token_TxS = jax.nn.one_hot(x_T, self.S, dtype=jnp.result_type(float))
     mask_TxT = jnp.where(jnp.tri(self.T, dtype=bool), 0, -jnp.inf)
-    mixes: list = [None]
+    stream: list = [None]
     out = {}
     for layer, num_heads in enumerate(self.heads, start=1):
-      width = len(mixes) * (self.S + self.T)
+      width = len(stream) * (self.S + self.T)
       shape = (num_heads, width, width)
       A_HxDxD = self.param(f"A{layer}", self._start_A, shape, layer)
-      queries, mask = mixes, mask_TxT
+      queries, mask = stream, mask_TxT
       if layer == len(self.heads):
-        queries, mask = [_last(mix, self.T) for mix in mixes], mask[-1]
+        queries, mask = [mixes.last(mix, self.T) for mix in stream], mask[-1]
       maps = [
-        jax.nn.softmax(_scores(A, queries, mixes, x_T, token_TxS) + mask)
+        jax.nn.softmax(mixes.scores(A, queries, stream, x_T, token_TxS) + mask)
         for A in A_HxDxD
       ]
-      copies = [_compose(att, mix) for att in maps for mix in mixes]
-      mixes = [*queries, *copies]
+      copies = [mixes.compose(att, mix) for att in maps for mix in stream]
+      stream = [*queries, *copies]
       out[f"attention_{layer}"] = jnp.stack(maps)
-    h_D = jnp.concatenate([h for mix in mixes for h in (mix @ token_TxS, mix)])
+    h_D = jnp.concatenate([h for mix in stream for h in (mix @ token_TxS, mix)])
     W_DxS = self.param("W", self._start_W, (h_D.size, self.S))
     out["logits_S"] = h_D @ W_DxS
     return jax.nn.softmax(out["logits_S"]), out
 
+  @property
+  def start_scale(self) -> float:
+    """The factor of `analysis.gradient.start_gradient` for this start."""
+    return self.beta0**2  # blocks of A2 and of W start at beta0 * I
+
+  def position_blocks(self, A1) -> np.ndarray:
+    """The block of A1 between positions, H x T x T."""
+    return np.asarray(A1)[:, self.S :, self.S :]
+
+  def parameter_blocks(self, params: Any) -> list[blocks.ParameterBlock]:
+    """The parameters as matrices with the blocks of the residual stream."""
+    matrices = []
+    for layer in range(1, len(self.heads) + 1):
+      stream = blocks.of_stream(self.S, self.T, self.heads[: layer - 1])
+      matrices += blocks.per_head(f"A{layer}", params[f"A{layer}"], stream)
+    stream = blocks.of_stream(self.S, self.T, self.heads)
+    return [*matrices, blocks.read_out("W", params["W"], stream)]
+
   def _start_A(self, key, shape, layer: int):
     A_HxDxD = self.noise * jax.random.normal(key, shape)
-    if layer == 1 or not self.matching:
+    if layer == 1 or not self.beta0:
       return A_HxDxD
     if len(self.heads) != 2:
-      raise ValueError(
-        f"the matching start is for two layers, got {len(self.heads)}"
-      )
-    blocks = (1 + self.heads[0], self.S + self.T)
-    A = A_HxDxD.reshape(-1, *blocks, *blocks)
-    for copy in range(1, blocks[0]):
+      raise ValueError(f"beta0 is for two layers, got {len(self.heads)}")
+    sizes = (1 + self.heads[0], self.S + self.T)
+    A = A_HxDxD.reshape(-1, *sizes, *sizes)
+    for copy in range(1, sizes[0]):
       query = 0 if copy == 1 else copy
       block = (slice(None), query, slice(self.S), copy, slice(self.S))
-      A = A.at[block].add(self.matching * jnp.eye(self.S))
+      A = A.at[block].add(self.beta0 * jnp.eye(self.S))
     return A.reshape(shape)
 
   def _start_W(self, key, shape):
     del key
     W_DxS = jnp.zeros(shape)
-    if not self.matching:
+    if not self.beta0:
       return W_DxS
-    blocks = (1 + self.heads[1], 1 + self.heads[0], self.S + self.T)
-    eye = self.matching * jnp.eye(self.S)[None]
-    W = W_DxS.reshape(*blocks, self.S)
+    sizes = (1 + self.heads[1], 1 + self.heads[0], self.S + self.T)
+    eye = self.beta0 * jnp.eye(self.S)[None]
+    W = W_DxS.reshape(*sizes, self.S)
     return W.at[1:, 0, : self.S].add(eye).reshape(shape)
 
 
-class Standard(nn.Module):
+class Standard(_Layered, nn.Module):
   """The standard transformer: the residual stream is added to.
 
   h_i = E_{s_i} + P_i, of width D. A layer with H heads adds
-  sum_h softmax(mask(n A_h n^T)) n V_h, where n is h itself. The mask is causal
-  and includes the diagonal, and f = softmax(W^T h_T). By default that is all:
-  the attention-only transformer, without scaling, norm, bias or MLP.
+  sum_h softmax(mask(n A_h n^T)) n V_h, where n = h without norms.
+  f = softmax(W^T n_T). The default is attention-only: no scaling, norm or MLP.
 
   Parameters: `E` (S, D), `P` (T, D), `A1` (H_1, D, D), `V1` (H_1, D, D), ..,
-  `W` (D, S). Every A and W starts at zero, the others are Gaussian with
-  variance 1 / D. With an MLP, `mlp1_in`, `mlp1_out`, ..: the first is Gaussian
-  likewise, the second and both biases start at zero. With norms, `norm1`, ..,
-  `norm_out`, and `mlp1_norm`, .. where there is a residual MLP.
+  `W` (D, S); with MLPs `mlp1_in`, `mlp1_out`, ..; with norms `norm1`, ..,
+  `norm_out`, and `mlp1_norm`, .. for residual MLPs. E, P, V and the kernels of
+  `mlp1_in`, .. start Gaussian with variance 1 / D; A, W, the kernels of
+  `mlp1_out`, .. and all biases start at zero.
 
   Attributes:
     S: states.
     T: positions.
     heads: of each layer.
     width: D; the paper's is S + T.
-    mlp: `none`; `of_attention`: what a layer adds goes through an MLP first, a
-      hidden layer of D ReLUs, as in the paper's code for figure 8; or
-      `residual`: the MLP reads the stream and adds to it, the usual form.
-    norm: whether n = LayerNorm(h), for the attention, a residual MLP and W.
+    mlp: one hidden layer of D ReLUs. `none`; `of_attention`: applied to the sum
+      over heads before it is added, as in the paper's code for figure 8;
+      `residual`: reads the stream and adds to it, the usual form.
+    norm: whether n = LayerNorm(h), for attention, a residual MLP and W.
     scaled: whether scores are divided by sqrt(D).
-    orthonormal: whether E and P start as S + T orthonormal rows, in a uniformly
-      random direction, so that no token or position starts with a share in
-      another. Needs a width of S + T or more.
+    orthonormal: whether E and P start as S + T orthonormal rows with a
+      uniformly random orientation, so that no token or position overlaps with
+      another. Needs D >= S + T.
   """
 
   S: int
   T: int
   heads: tuple[int, ...]
   width: int
-  mlp: Literal["none", "of_attention", "residual"] = "none"
+  mlp: Mlp = "none"
   norm: bool = False
   scaled: bool = False
   orthonormal: bool = False
+
+  def __post_init__(self):
+    if self.mlp not in MLPS:
+      raise ValueError(f"mlp {self.mlp!r} must be one of {', '.join(MLPS)}")
+    if self.orthonormal and self.width < self.S + self.T:
+      raise ValueError(
+        f"orthonormal embeddings need a width of at least {self.S + self.T}, "
+        f"got {self.width}"
+      )
+    super().__post_init__()
 
   @nn.compact
   def __call__(self, x_T: jax.Array) -> tuple[jax.Array, dict]:
@@ -243,6 +314,16 @@ class Standard(nn.Module):
     out["logits_S"] = self._normed(h, "norm_out") @ W_DxS
     return jax.nn.softmax(out["logits_S"]), out
 
+  def parameter_blocks(self, params: Any) -> list[blocks.ParameterBlock]:
+    """Layer-1 scores and logits of the embeddings, without norms."""
+    stream = blocks.of_stream(self.S, self.T, ())
+    M = np.concatenate([params["E"], params["P"]])
+    scores = np.stack([M @ A_DxD @ M.T for A_DxD in np.asarray(params["A1"])])
+    return [
+      *blocks.per_head("E A1 E^T", scores, stream),
+      blocks.read_out("E W", M @ np.asarray(params["W"]), stream),
+    ]
+
   def _normed(self, h, name: str):
     return nn.LayerNorm(name=name)(h) if self.norm else h
 
@@ -256,12 +337,8 @@ class Standard(nn.Module):
 
 
 def _orthonormal_to(key, E_SxD, T: int):
-  """T rows, orthonormal to one another and to those of E, else random."""
+  """T random rows that are orthonormal and orthogonal to the rows of E."""
   S, D = E_SxD.shape
-  if S + T > D:
-    raise ValueError(
-      f"a width of {D} has no room for {S} + {T} orthonormal embeddings"
-    )
   others_TxD = jax.random.normal(key, (T, D), E_SxD.dtype)
   Q_DxR, R_RxR = jnp.linalg.qr(jnp.concatenate([E_SxD, others_TxD]).T)
   return (Q_DxR * jnp.sign(jnp.diagonal(R_RxR))[None])[:, S:].T
@@ -270,33 +347,3 @@ def _orthonormal_to(key, E_SxD, T: int):
 def _check_tokens(x_T, T: int):
   if x_T.shape != (T,):
     raise ValueError(f"expected {T} tokens, got shape {x_T.shape}")
-
-
-def _scores(A_DxD, queries: Sequence[Mix], keys: Sequence[Mix], x_T, token_TxS):
-  """h_Q A h_T^T, where the blocks of h_Q and h_T are given as mixes.
-
-  Query mixes are Q x T, or of shape T for a single query, as is the result.
-  """
-  T, S = token_TxS.shape
-  ends = np.cumsum([S, T] * len(keys))[:-1]
-  projected = []
-  for mix, A in zip(queries, jnp.split(A_DxD, len(queries)), strict=True):
-    if mix is None:  # rows are fetched from small parts, not large rows parted
-      parts = [a[:S][x_T] + a[S:] for a in jnp.split(A, ends, axis=1)]
-    else:
-      parts = jnp.split((mix @ token_TxS) @ A[:S] + mix @ A[S:], ends, -1)
-    projected.append(parts)
-  q = [sum(parts[1:], parts[0]) for parts in zip(*projected, strict=True)]
-  scores = []
-  for mix, q_token, q_position in zip(keys, q[::2], q[1::2], strict=True):
-    score = q_token @ token_TxS.T + q_position
-    scores.append(score if mix is None else score @ mix.T)
-  return sum(scores[1:], scores[0])
-
-
-def _compose(att: jax.Array, mix: Mix) -> jax.Array:
-  return att if mix is None else att @ mix
-
-
-def _last(mix: Mix, T: int) -> jax.Array:
-  return jnp.eye(T)[-1] if mix is None else mix[-1]

@@ -1,15 +1,15 @@
-"""Laws over transition kernels.
+"""Priors: distributions over transition kernels.
 
-A kernel for up to K parents is one table of shape (S+1,)*K + (S,): entry
-[s_1, .., s_K] is the law of a token whose parents read s_1, .., s_K, and index
-S stands for an absent parent. Roots, single parents and mixed arities are then
-one code path. The row [S, .., S] is the law of a root.
+A kernel for up to K parents is one table of shape (S+1,)*K + (S,). Its row
+[s_1, .., s_K] is the law of a token whose parents are in the states s_1, ..,
+s_K; index S stands for an absent parent. The table covers roots, single parents
+and mixed numbers of parents. The row [S, .., S] is the law of a root.
 
-A prior is a function (key, S, K) -> kernel, for one prompt.
+A prior is a function (key, S, K) -> kernel that draws one kernel.
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 import chex
 import jax
@@ -18,6 +18,7 @@ from jax import numpy as jnp
 
 Prior = Callable[[jax.Array, int, int], jax.Array]
 RootLaw = Literal["stationary", "uniform", "dirichlet"]
+ROOT_LAWS: tuple[RootLaw, ...] = get_args(RootLaw)
 
 
 def dirichlet(alpha, root_law: RootLaw | None = None) -> Prior:
@@ -25,10 +26,10 @@ def dirichlet(alpha, root_law: RootLaw | None = None) -> Prior:
 
   Args:
     alpha: concentration, positive; may be traced.
-    root_law: the law of root tokens. `stationary`: that of the kernel, the
-      paper's mu_pi, for K = 1 only. `uniform`: uniform on the states.
-      `dirichlet`: one more Dirichlet(alpha) row. By default `stationary` for
-      K = 1 and `uniform` for K > 1.
+    root_law: the law of root tokens. `stationary`: the stationary law of the
+      kernel, the paper's mu_pi; for K = 1 only. `uniform`: uniform on the
+      states. `dirichlet`: one more Dirichlet(alpha) row. The default is
+      `stationary` for K = 1 and `uniform` for K > 1.
   """
   return floored_dirichlet(alpha, 0.0, root_law)
 
@@ -36,9 +37,9 @@ def dirichlet(alpha, root_law: RootLaw | None = None) -> Prior:
 def floored_dirichlet(alpha, gamma, root_law: RootLaw | None = None) -> Prior:
   """Rows (1 - gamma) * Dirichlet(alpha * 1_S) + gamma / S.
 
-  Every entry is at least gamma / S. With gamma > 0 this meets all that the
-  theory assumes of the prior: a lower bound, non-degeneracy, symmetry under
-  relabelling of the states, a constant mean.
+  Every entry is at least gamma / S. With gamma > 0 this prior satisfies all
+  assumptions of the theory: a lower bound, non-degeneracy, symmetry under
+  relabelling of the states, and a constant mean.
 
   Args:
     alpha: concentration, positive; may be traced.
@@ -46,7 +47,9 @@ def floored_dirichlet(alpha, gamma, root_law: RootLaw | None = None) -> Prior:
     root_law: as for `dirichlet`.
   """
   _require(alpha > 0, f"alpha must be positive, got {alpha}")
-  _require((gamma >= 0) & (gamma <= 1), f"gamma is from 0 to 1, got {gamma}")
+  _require(
+    (gamma >= 0) & (gamma <= 1), f"gamma must be from 0 to 1, got {gamma}"
+  )
 
   def prior(key, S, K):
     law = root_law or default_root_law(K)
@@ -58,17 +61,17 @@ def floored_dirichlet(alpha, gamma, root_law: RootLaw | None = None) -> Prior:
 
 
 def default_root_law(K: int) -> RootLaw:
-  """`stationary` for single parents, `uniform` for up to K > 1."""
+  """`stationary` for K = 1, `uniform` for K > 1."""
   return "stationary" if K == 1 else "uniform"
 
 
 def fixed(kernel, root_law: RootLaw = "stationary") -> Prior:
-  """Always the same kernel.
+  """A prior that always returns the same kernel.
 
   Args:
-    kernel: a whole table, (S+1,)*K + (S,); or pi_SxS for a single parent, to
+    kernel: a full table, (S+1,)*K + (S,); or pi_SxS for single parents, to
       which a root law is added.
-    root_law: `stationary` or `uniform`; of use for pi_SxS alone.
+    root_law: `stationary` or `uniform`; used with pi_SxS only.
   """
   kernel = jnp.asarray(kernel)
   S = kernel.shape[-1]
@@ -76,7 +79,7 @@ def fixed(kernel, root_law: RootLaw = "stationary") -> Prior:
     kernel = _table(kernel, root_law, S, 1)
   _require(
     (kernel >= 0).all() & (jnp.abs(kernel.sum(-1) - 1) < 1e-5).all(),
-    "every row of a fixed kernel must be a law: entries >= 0 of sum 1",
+    "every row of a fixed kernel must have entries >= 0 that sum to 1",
   )
 
   def prior(key, S, K):
@@ -88,9 +91,9 @@ def fixed(kernel, root_law: RootLaw = "stationary") -> Prior:
 
 
 def dirichlet_rows(key, alpha, num_rows: int, S: int) -> jax.Array:
-  """num_rows x S, each row an exact draw from Dirichlet(alpha * 1_S).
+  """Exact draws from Dirichlet(alpha * 1_S), one per row of num_rows x S.
 
-  A small alpha underflows to exact zeros, never to 0/0.
+  With a small alpha, entries underflow to exact zeros, never to 0/0.
   """
   logits = log_gamma_draws(key, alpha, num_rows * S)
   return jax.nn.softmax(logits.reshape(num_rows, S))
@@ -99,12 +102,13 @@ def dirichlet_rows(key, alpha, num_rows: int, S: int) -> jax.Array:
 def log_gamma_draws(key, alpha, num: int) -> jax.Array:
   """The logarithms of `num` exact draws from Gamma(alpha, 1).
 
-  Marsaglia and Tsang (2000): a normal is cubed and accepted with probability
-  .95 or more at shape alpha + 1, and an exponential lowers the shape to alpha.
-  Accepted draws are i.i.d., so the first `num` of a few more proposals will
-  do; only where these are too few (odds under 1e-4 at any `num`) all are
-  proposed again. That is several times faster than one rejection loop for each
-  number, which under `vmap` waits for the slowest.
+  Marsaglia and Tsang (2000): the cube of a shifted normal is a proposal for
+  shape alpha + 1, accepted with probability .95 or more; an exponential then
+  lowers the shape to alpha. Accepted proposals are i.i.d., so this takes the
+  first `num` accepted ones of slightly more than `num` proposals. If too few
+  are accepted (probability below 1e-4 for any `num`), it redraws all of them.
+  This is several times faster than one rejection loop per draw, which under
+  `vmap` runs until the slowest loop ends.
   """
   key, boost_key = jax.random.split(key)
   num_proposals = num + num // 8 + 8
@@ -124,15 +128,15 @@ def log_gamma_draws(key, alpha, num: int) -> jax.Array:
 
 
 def stationary(pi_SxS: jax.Array) -> jax.Array:
-  """The law mu with mu pi = mu, by state reduction.
+  """The stationary law: mu pi = mu, by state reduction.
 
-  The method of Grassmann, Taksar and Heyman (1985): states are removed from
-  the last to the second and put back. It never subtracts, so that no entry is
-  negative and each is right to rounding, also where the kernel is nearly
-  reducible. Where it is reducible, one of its stationary laws.
+  Grassmann, Taksar and Heyman (1985): the method removes the states from the
+  last to the second, then adds them back. It never subtracts, so every entry is
+  non-negative and accurate to rounding, also for nearly reducible kernels. For
+  a reducible kernel the result is one of its stationary laws.
 
   Args:
-    pi_SxS: rows are laws.
+    pi_SxS: each row is a law.
 
   Returns:
     mu_S.
@@ -155,12 +159,16 @@ def stationary(pi_SxS: jax.Array) -> jax.Array:
 
 
 def _table(rows_MxS, root_law: RootLaw, S: int, K: int) -> jax.Array:
-  """The table of all rows but the root's, to which the root law is added."""
+  """The kernel table from its rows.
+
+  `rows_MxS` excludes the root's row, which is added here, unless `root_law` is
+  `dirichlet`.
+  """
   if root_law == "stationary":
     if K > 1:
       raise ValueError(
         f"the stationary root law is defined for single parents, got K = {K}: "
-        "take 'uniform' or 'dirichlet'"
+        "use 'uniform' or 'dirichlet'"
       )
     rows_MxS = jnp.concatenate([rows_MxS, stationary(rows_MxS)[None]])
   elif root_law == "uniform":
@@ -174,7 +182,7 @@ def _table(rows_MxS, root_law: RootLaw, S: int, K: int) -> jax.Array:
 
 
 def _gamma_proposals(key, shape, num: int):
-  """Logarithms of proposals for Gamma(shape, 1), and which are accepted."""
+  """Logarithms of proposals for Gamma(shape, 1), and an acceptance mask."""
   normal_key, accept_key = jax.random.split(key)
   x = jax.random.normal(normal_key, (num,))
   log_u = -jax.random.exponential(accept_key, (num,))
@@ -186,11 +194,11 @@ def _gamma_proposals(key, shape, num: int):
 
 
 def _ratio(numerator, denominator):
-  """Their ratio, and 0 where the denominator is 0."""
+  """The ratio, or 0 where the denominator is 0."""
   return numerator / jnp.where(denominator > 0, denominator, 1)
 
 
-def _require(holds, message: str):
-  """Raises unless `holds`; what is traced can't be looked at and passes."""
-  if not isinstance(holds, core.Tracer) and not holds:
+def _require(condition, message: str):
+  """Raises ValueError if `condition` is false; does not check traced values."""
+  if not isinstance(condition, core.Tracer) and not condition:
     raise ValueError(message)

@@ -1,4 +1,4 @@
-"""Prompts whose tokens depend on each other along a causal graph (Task 2.4)."""
+"""Sampling of prompts from a causal graph and a prior (Task 2.4)."""
 
 from typing import NamedTuple
 
@@ -11,12 +11,12 @@ from icl_causal.priors import Prior
 
 
 class Prompt(NamedTuple):
-  """One sequence, or a batch of them along a leading axis.
+  """One prompt, or a batch of prompts along a leading axis.
 
   Attributes:
     x_T: int32, the tokens s_1, .., s_T.
-    y_S: the law of s_{T+1} given its parents, the soft target.
-    kernel: (S+1,)*K + (S,), the kernel that the sequence was drawn from.
+    y_S: the law of s_{T+1} given its parents; the soft target.
+    kernel: (S+1,)*K + (S,), the kernel from which the tokens are drawn.
   """
 
   x_T: jax.Array
@@ -25,11 +25,11 @@ class Prompt(NamedTuple):
 
 
 def sample_prompt(key, graph: Graph, prior: Prior, S: int) -> Prompt:
-  """Draws a kernel from the prior, and a sequence along the graph from it.
+  """Draws a kernel from the prior, then the tokens along the graph.
 
-  s_i ~ kernel[s_p(i)_1, .., s_p(i)_K], where an absent parent reads S; a last
-  position without parents is the query, uniform on the states. Both the
-  paper's tasks, of one parent and of several.
+  s_i ~ kernel[s_{p_1(i)}, .., s_{p_K(i)}], with index S for an absent parent. A
+  last position without parents is the query, uniform on the states. Covers both
+  tasks of the paper, with one parent and with several.
 
   Args:
     key: a typed key.
@@ -72,10 +72,9 @@ def sample_batch(
 
 
 def table_row(x_T, parents_K, S: int) -> jax.Array:
-  """The row of a kernel of shape (M, S) that the tokens of the parents name.
+  """The index of the row of `kernel.reshape(-1, S)` for these parents.
 
-  The rows of a kernel are numbered as `kernel.reshape(-1, S)` has them; an
-  absent parent reads S.
+  The states of the parents are read from x_T; an absent parent has index S.
   """
   tokens_K = jnp.where(parents_K < 0, S, x_T[parents_K])
   weights_K = (S + 1) ** jnp.arange(parents_K.shape[-1])[::-1]

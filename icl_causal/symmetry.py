@@ -1,10 +1,10 @@
 """The symmetry of the task under relabelling of states.
 
-A prior whose law does not change when the states are renamed (Assumption iii of
-the paper's theory; `priors.dirichlet` is one) gives a loss that does not change
-when the same is done to the parameters. A gradient at symmetric parameters is
-then symmetric, too, but for the noise of a batch: gradient flow never leaves
-the symmetric parameters, and what noise or rounding breaks stays broken.
+If a prior is invariant under relabelling of the states (Assumption iii of the
+paper's theory; `priors.dirichlet` is), the loss is invariant under the same
+relabelling of the parameters. The expected gradient at symmetric parameters is
+then symmetric, so gradient flow keeps parameters symmetric. The noise of
+batches and rounding break the symmetry, and nothing restores it.
 """
 
 from typing import Any
@@ -15,11 +15,11 @@ import optax
 
 
 def relabelling_mean(tree: Any) -> dict:
-  """The mean of parameters or gradients over all S! namings of the states.
+  """The mean of parameters or gradients over all S! relabellings of the states.
 
-  For `models.Disentangled`. A block of tokens by tokens becomes a multiple of
-  the identity and a constant, one of tokens by positions has equal rows or
-  columns, and one of positions by positions stays. Ours.
+  For `models.Disentangled`. A block between tokens becomes a multiple of the
+  identity plus a constant, a block between tokens and positions gets equal rows
+  or columns, and a block between positions is unchanged. Ours.
   """
   S = tree["W"].shape[-1]
   width = tree["A1"].shape[-1]
@@ -30,22 +30,17 @@ def relabelling_mean(tree: Any) -> dict:
 
 
 def asymmetry(params: dict) -> jax.Array:
-  """The share of the parameters' squares that their relabelling mean lacks.
+  """||params - mean||^2 / ||params||^2, where mean is the relabelling mean.
 
-  0 for symmetric parameters, 1 for those whose mean is 0.
+  0 for symmetric parameters, 1 if the mean is 0.
   """
   mean = relabelling_mean(params)
   rest = optax.tree.norm(jax.tree.map(jnp.subtract, params, mean), squared=True)
   return rest / jnp.maximum(optax.tree.norm(params, squared=True), 1e-30)
 
 
-def symmetric() -> optax.GradientTransformation:
-  """Gradients averaged over all namings of the states, as if all were seen."""
-  return optax.stateless(lambda updates, params: relabelling_mean(updates))
-
-
 def _scores(A_HxDxD, S: int, width: int):
-  """Query and key are streams of blocks of S + T = width entries each."""
+  """The relabelling mean of an A; rows and columns have blocks of S + T."""
   H, D, _ = A_HxDxD.shape
   blocks = D // width
   A = A_HxDxD.reshape(H, blocks, width, blocks, width).swapaxes(2, 3)
@@ -64,7 +59,7 @@ def _read_out(W_DxS, S: int, width: int):
 
 
 def _multiple_of_identity(B):
-  """The nearest a I + b 1 1^T to each of the last two axes' matrices."""
+  """The nearest a I + b 1 1^T to each matrix of the last two axes."""
   S = B.shape[-1]
   same = jnp.trace(B, axis1=-2, axis2=-1) / S
   other = (B.sum(axis=(-2, -1)) - S * same) / (S * (S - 1))

@@ -1,4 +1,4 @@
-"""Training as pure functions: a state, a scan of steps, an evaluation."""
+"""Training as pure functions: a state, a scan over steps, an evaluation."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -16,12 +16,12 @@ from icl_causal.sampling import Prompt
 
 
 class TrainState(NamedTuple):
-  """All that a run carries from step to step.
+  """The state of a training run.
 
   Attributes:
     params: the model's parameters by name.
-    opt_state: the optimiser's.
-    step: int32, the steps taken.
+    opt_state: the optimizer's state.
+    step: int32, number of steps taken.
   """
 
   params: optax.Params
@@ -30,11 +30,11 @@ class TrainState(NamedTuple):
 
 
 class Steps(NamedTuple):
-  """What was seen in N steps, each before its update.
+  """Metrics of N steps, each computed before the update.
 
   Attributes:
-    loss_N: the mean over the step's batch, in nats.
-    gradient_norm_N: the Euclidean norm over all parameters.
+    loss_N: the mean loss of the batch, in nats.
+    gradient_norm_N: the Euclidean norm of the gradient of all parameters.
   """
 
   loss_N: jax.Array
@@ -42,11 +42,11 @@ class Steps(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-  """A model on a test set.
+  """Results on a test set of N prompts.
 
   Attributes:
-    loss_N: of each prompt, in nats.
-    attention: each map of the model's `out`, averaged over prompts.
+    loss_N: the loss of each prompt, in nats.
+    attention: each attention map in the model's `out`, averaged over prompts.
   """
 
   loss_N: jax.Array
@@ -56,7 +56,7 @@ class Evaluation(NamedTuple):
 def init(
   key, model: nn.Module, optimizer: optax.GradientTransformation
 ) -> TrainState:
-  """The state before the first step."""
+  """The initial state: step 0, parameters initialized from `key`."""
   params = model.init(key, jnp.zeros(model.T, jnp.int32))["params"]
   return TrainState(params, optimizer.init(params), jnp.int32(0))
 
@@ -72,24 +72,30 @@ def train(
   chunk_size: int | None = None,
   mesh: Mesh | None = None,
 ) -> tuple[TrainState, Steps]:
-  """Takes steps of joint training, all parameters at once, fresh data in each.
+  """Trains all parameters jointly, with a fresh batch in each step.
 
-  The batch of a step is a function of `key` and the number of the step alone,
-  so that a run cut into pieces is the run in one piece.
+  The batch of a step depends only on `key` and the step number, so several
+  calls give the same run as one call with all steps. Pass everything but
+  `state` and `key` as keywords; it is static under `jit`:
+
+    step = functools.partial(
+      training.train, num_steps=64, model=model, optimizer=optimizer, draw=draw
+    )
+    state, steps = jax.jit(step)(state, key)
 
   Args:
-    state: where to go on from.
-    key: of the data; the same in every piece of a run.
-    num_steps: how many; static.
+    state: the state to continue from.
+    key: of the data; the same in every call of a run.
+    num_steps: number of steps.
     model: maps tokens to (f_S, out).
-    optimizer: of the mean loss of a batch.
-    draw: a batch of prompts from a key.
-    epsilon: of the loss.
+    optimizer: minimizes the mean loss of a batch.
+    draw: maps a key to a batch of prompts.
+    epsilon: as in `metrics.loss`.
     chunk_size: as for `loss_and_gradient`.
     mesh: as for `loss_and_gradient`.
 
   Returns:
-    The new state, and what was seen in each step.
+    (state, steps): the new state and the metrics of each step.
   """
 
   def step(state, _):
@@ -116,17 +122,24 @@ def loss_and_gradient(
   chunk_size: int | None = None,
   mesh: Mesh | None = None,
 ):
-  """The mean loss of a batch, and its gradient.
+  """The mean loss of a batch in nats, and its gradient.
 
   Args:
-    params: where to take it.
+    params: of the model.
     batch: prompts along a leading axis.
     model: maps tokens to (f_S, out).
-    epsilon: of the loss.
-    chunk_size: how many prompts are worked on at a time, by default all; it
-      divides the batch, or a device's share of it. Less takes less memory.
-    mesh: of one axis; each device works on a share of the batch, and all have
-      the result.
+    epsilon: as in `metrics.loss`.
+    chunk_size: number of prompts per forward and backward pass, by default all;
+      must divide the batch, or a device's share of it. Smaller chunks take less
+      memory.
+    mesh: with one axis, over which the batch is split. The result is replicated
+      on all devices.
+
+  Returns:
+    (loss, gradient), the gradient with the structure of `params`.
+
+  Raises:
+    ValueError: if the chunk size does not divide the batch.
   """
 
   def of_share(params, batch):
@@ -156,7 +169,7 @@ def loss_and_gradient(
     mesh=mesh,
     in_specs=(PartitionSpec(), PartitionSpec(axis)),
     out_specs=PartitionSpec(),
-    check_vma=False,  # or the gradient would be summed over devices here too
+    check_vma=False,  # True would sum the gradient over devices as well
   )(params, batch)
 
 
@@ -171,15 +184,16 @@ def mean_gradient(
   """The gradient of the loss, averaged over batches of fresh data.
 
   Args:
-    params: where to take it.
+    params: of the model.
     key: of the data.
     num_batches: at least 2; static.
     model: maps tokens to (f_S, out).
-    draw: a batch of prompts from a key.
-    epsilon: of the loss.
+    draw: maps a key to a batch of prompts.
+    epsilon: as in `metrics.loss`.
 
   Returns:
-    (gradient, standard_error), each like `params`.
+    (gradient, standard_error), each with the structure of `params`; the
+    standard error is over batches.
   """
 
   def add(sums, key):
@@ -202,96 +216,14 @@ def mean_gradient(
   return mean, error
 
 
-class AlgorithmState(NamedTuple):
-  """What Algorithm 1 carries from step to step.
-
-  Attributes:
-    step: int32, the steps taken.
-    first_steps: int32, how many of them belong to stage 1.
-  """
-
-  step: jax.Array
-  first_steps: jax.Array
-
-
-def algorithm_1(
-  first_rate,
-  second_rate,
-  max_first_steps,
-  stop=1.0,
-  rescale_rows: bool = False,
-) -> optax.GradientTransformation:
-  """Algorithm 1 of the paper as an optimiser of `models.Reduced`.
-
-  Stage 1 is gradient descent on A1 alone, stage 2 on A2 alone. Stage 1 ends
-  after `max_first_steps`, or before that as soon as the median row is decided:
-  of the rows with more than half of their attention on one position, half have
-  a share of `stop` on it. Roots have a gradient too, of noise and of finite T,
-  and would drift towards some position if stage 1 went on. The stop looks at
-  A1 alone, and is ours, as is the choice of all rates.
-
-  Args:
-    first_rate: learning rate of stage 1; may be traced, like all that follow.
-    second_rate: learning rate of stage 2.
-    max_first_steps: of stage 1.
-    stop: the share of attention.
-    rescale_rows: multiplies row i, counted from 1, of the gradient of A1 by i.
-      The gradient has a factor 1/i, which makes late positions slow.
-  """
-
-  def init(params):
-    del params
-    return AlgorithmState(jnp.int32(0), jnp.int32(0))
-
-  def update(updates, state, params=None):
-    if params is None:
-      raise ValueError("Algorithm 1 looks at A1: update needs the parameters")
-    in_first = (state.first_steps == state.step) & (
-      state.step < max_first_steps
-    )
-    in_first &= ~_median_row_decided(params["A1"], stop)
-    A1_TxT = updates["A1"]
-    if rescale_rows:
-      A1_TxT *= jnp.arange(1, len(A1_TxT) + 1)[:, None]
-    updates = {
-      "A1": jnp.where(in_first, -first_rate, 0) * A1_TxT,
-      "A2": jnp.where(in_first, 0, -second_rate) * updates["A2"],
-    }
-    return updates, AlgorithmState(
-      state.step + 1, state.first_steps + in_first.astype(jnp.int32)
-    )
-
-  return optax.GradientTransformation(init, update)
-
-
-def _mean_loss(params, batch: Prompt, model: nn.Module, epsilon):
-  f_BxS, _ = jax.vmap(lambda x_T: model.apply({"params": params}, x_T))(
-    batch.x_T
-  )
-  return jax.vmap(metrics.loss, (0, 0, None))(f_BxS, batch.y_S, epsilon).mean()
-
-
-def _median_row_decided(A1_TxT, stop):
-  """Whether half of the rows that are above 1/2 somewhere are above `stop`.
-
-  Row 0, which can attend to itself alone, does not count, nor does the query's,
-  which learns to attend to itself long before the others.
-  """
-  mask_TxT = jnp.tri(len(A1_TxT), dtype=bool)
-  attention = jax.nn.softmax(jnp.where(mask_TxT, A1_TxT, -jnp.inf))
-  largest = attention[1:-1].max(axis=1)
-  decided = (largest >= stop).sum()
-  return (decided > 0) & (2 * decided >= (largest > 0.5).sum())
-
-
 def evaluate(
   params, model: nn.Module, x_NxT, y_NxS, batch_size: int, epsilon: float = 0.0
 ) -> Evaluation:
-  """The model on a test set, `batch_size` prompts at a time.
+  """Evaluates a model on a test set, `batch_size` prompts at a time.
 
-  What is scored is the law (f + epsilon) / (1 + S epsilon), so that the loss is
-  that of a predictor and can be held against others'. It is the loss that was
-  trained plus the constant log(1 + S epsilon).
+  The loss is that of the law (f + epsilon) / (1 + S epsilon), which is
+  comparable to the losses of baselines. It equals the training loss plus the
+  constant log(1 + S epsilon).
 
   Args:
     params: of the model.
@@ -299,7 +231,10 @@ def evaluate(
     x_NxT: tokens; N is a multiple of `batch_size`.
     y_NxS: targets.
     batch_size: static.
-    epsilon: of the loss.
+    epsilon: as in training.
+
+  Raises:
+    ValueError: if N is not a multiple of `batch_size`.
   """
   chex.assert_rank([x_NxT, y_NxS], 2)
   if len(x_NxT) % batch_size:
@@ -324,3 +259,10 @@ def evaluate(
   return Evaluation(
     loss_MxB.ravel(), jax.tree.map(lambda a: a.mean(axis=0), maps)
   )
+
+
+def _mean_loss(params, batch: Prompt, model: nn.Module, epsilon):
+  f_BxS, _ = jax.vmap(lambda x_T: model.apply({"params": params}, x_T))(
+    batch.x_T
+  )
+  return jax.vmap(metrics.loss, (0, 0, None))(f_BxS, batch.y_S, epsilon).mean()

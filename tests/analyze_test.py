@@ -4,7 +4,6 @@ import pathlib
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
 from configs import several_parents
@@ -12,10 +11,13 @@ from configs import single_parent
 from configs import standard
 from configs import two_stage
 from experiments import analyze
-from experiments import build
-from experiments import train
+from experiments.harness import distributed
+from experiments.harness import grid
+from experiments.harness import loop
 from icl_causal import graphs
 from icl_causal import runs
+from icl_causal.analysis import gradient
+from icl_causal.config import build
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -38,7 +40,8 @@ def test_a_run_of_algorithm_1(tmp_path):
   config.train.update(steps=4, eval_every=4)
   config.eval.test_size = config.eval.batch_size = 64
   runs.prepare(tmp_path, config.to_dict(), overwrite=False)
-  train.train(config, build.graph(config), tmp_path, keep=4)
+  run = grid.Run(config, build.graph(config), {}, tmp_path)
+  loop.train_single(run, distributed.this_process(), keep=4)
   done = _analyze(f"--workdir={tmp_path}", "--num_prompts=16384")
   assert done.returncode == 0, done.stderr
   fits = [line.split() for line in done.stdout.splitlines()[1:3]]
@@ -59,28 +62,17 @@ def test_a_run_of_algorithm_1(tmp_path):
   ] == graphs.edges(build.graph(config))
 
 
-def test_zero_start_has_no_gradient():
+def test_zero_start_has_no_gradient(tmp_path):
   config = single_parent.get_config("manual,paper")
   config.train.batch_size = config.eval.batch_size = 64
-  graph = build.graph(config)
-  start = analyze.saved_params(config, graph, pathlib.Path("none"))
-  assert list(start) == [0]
-  measured, error = analyze.measure(config, graph, 128)(start[0])
+  runs.prepare(tmp_path, config.to_dict(), overwrite=False)
+  run = runs.load(tmp_path)
+  assert run.params == {}
+  measured, error = analyze.measure(run, 128)(run.start)
   assert (measured == 0).all()
-  predicted = analyze.expected(config, graph)["gradient, closed form"]
-  found = analyze.fit(measured, error, predicted, graph)
-  assert found[:3] == (None, None, None)
-
-
-def test_fit_by_hand():
-  graph = graphs.from_parents([-1, 0, 1, -1])
-  predicted = np.array([[9, 0, 0, 0], [2, -2, 0, 0], [-1, 3, -2, 0], [7] * 4])
-  error = np.full((4, 4), 0.5)
-  found = analyze.fit(2.0 * predicted, error, predicted, graph)
-  assert found.correlation == pytest.approx(1)
-  assert found.slope == pytest.approx(2)
-  assert found.noise == pytest.approx(0.5 / np.std([4, -4, -2, 6, -4]))
-  assert (found.edges, found.recovered) == (2, 2)
+  predicted = analyze.expected(run)["gradient, closed form"]
+  fit = gradient.fit(measured, error, predicted, run.graph)
+  assert fit[:3] == (None, None, None)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from icl_causal import sampling
 
 
 def test_edge_posterior_by_hand():
-  # Roots 0 and 3 follow nothing; 1 and 2 follow 0; 4 follows 3.
+  # Positions 0 and 3 are roots; 0 is the parent of 1 and 2, 3 of 4.
   graph = graphs.from_parents([-1, 0, 0, -1, 3, -1])
   x_T = jnp.array([2, 0, 1, 2, 0, 2])
   # Children of a 2: tokens 0, 1, 0.
@@ -27,8 +27,8 @@ def test_edge_posterior_by_hand():
 
 
 def test_edge_posterior_of_two_parents_by_hand():
-  # The target's parents read (1, 0), as those of position 3; position 4 has
-  # the single parent 1 and position 2 reads (0, 1): neither counts.
+  # The target's parents have the tokens (1, 0), as the parents of position 3.
+  # Position 4 has one parent and those of position 2 have (0, 1): no match.
   graph = graphs.from_parents([-1, -1, (0, 1), (1, 2), 1, -1], (1, 2))
   x_T = jnp.array([0, 1, 0, 2, 2, 1])
   np.testing.assert_allclose(
@@ -71,9 +71,9 @@ FOREST = graphs.from_parents([-1, -1, 0, -1, 1, 0, -1, -1])
 
 @pytest.mark.parametrize("alpha", [0.1, 1.0])
 def test_exact_posterior_integrates_over_kernels_and_roots(alpha):
-  """As above, with the roots, whose law is (pi(0|1), pi(1|0)) / their sum.
+  """As above, with roots, whose law is (pi(0|1), pi(1|0)) / their sum.
 
-  By the midpoint rule in the quantiles of each row.
+  Quadrature by the midpoint rule over the quantiles of each row.
   """
   num, repeats = 256, 16
   u_N = (np.arange(1000) + 0.5) / 1000
@@ -87,7 +87,7 @@ def test_exact_posterior_integrates_over_kernels_and_roots(alpha):
       in_axes=(0, None),
     )
   )
-  rng, moved = np.random.default_rng(1), []
+  rng, differences = np.random.default_rng(1), []
   for case in range(12):
     x_T = rng.integers(0, 2, 8)
     likelihood = np.ones_like(row0_NxN)
@@ -104,12 +104,12 @@ def test_exact_posterior_integrates_over_kernels_and_roots(alpha):
     assert (ess_R <= num).all()
     error = f_RxS[:, 0].std(ddof=1) / np.sqrt(repeats)
     assert abs(f_RxS[:, 0].mean() - expected) < 4 * error + 5e-4
-    moved.append(abs(expected - edges_only) / error)
-  assert np.median(moved) > 4  # the edge posterior would not pass
+    differences.append(abs(expected - edges_only) / error)
+  assert np.median(differences) > 4  # the edge posterior would not pass
 
 
-def test_exact_posterior_by_kernels_from_the_prior():
-  """Three states: kernels drawn from the prior, weighed by all the tokens."""
+def test_exact_posterior_agrees_with_importance_sampling_from_the_prior():
+  """Three states: kernels from the prior, weighted by the law of all tokens."""
   x_T, alpha, num = np.array([2, 0, 1, 0, 0, 2, 1, 2]), 0.3, 2**19
   rng = np.random.default_rng(0)
   pi = rng.dirichlet([alpha] * 3, size=(num, 3))
@@ -135,13 +135,13 @@ def test_exact_posterior_by_kernels_from_the_prior():
   assert (np.abs(f_RxS.mean(axis=0) - expected) < 4 * error).all()
   edges_only = bayes.edge_posterior(jnp.asarray(x_T), FOREST, alpha, 3)
   assert (np.abs(edges_only - expected) > 8 * error).any()
-  # No more noise than the means of that many draws from the posterior have.
+  # At most twice the variance of a mean of ess draws from the posterior.
   variance = weight @ around**2 / weight.sum()
   assert 50 < ess_R.mean() < 512
   assert (f_RxS.var(axis=0, ddof=1) < 2 * variance / ess_R.mean()).all()
 
 
-def test_exact_posterior_is_that_of_the_edges_where_roots_do_not_speak():
+def test_exact_posterior_is_the_edge_posterior_unless_roots_are_stationary():
   two = graphs.from_parents([-1, -1, (0, 1), (1, 2), 1, -1], (1, 2))
   x_T = jnp.array([0, 1, 0, 2, 2, 1])
   for graph, law in (
@@ -159,7 +159,7 @@ def test_exact_posterior_is_that_of_the_edges_where_roots_do_not_speak():
 
 
 def test_exact_posterior_is_the_best_predictor():
-  """Its loss is the least, on prompts with many roots."""
+  """Its loss is below the edge posterior's on prompts with many roots."""
   graph, num, alpha = graphs.pairs(20), 512, 0.1
   batch = jax.jit(sampling.sample_batch, static_argnums=(2, 3, 4))(
     jax.random.key(0), graph, priors.dirichlet(alpha), 3, num
@@ -189,8 +189,8 @@ def test_entropy_by_hand():
   np.testing.assert_allclose(bayes.entropy(jnp.array([1.0, 0, 0])), 0)
 
 
-# Entropy and edge posterior in nats, measured with another implementation, its
-# Monte-Carlo standard error about .004.
+# Entropy and edge posterior loss in nats, from another implementation, with a
+# Monte-Carlo standard error of about .004.
 REFERENCE = {
   "chain 10": (graphs.chain(20), 10, "stationary", 0.848, 1.760),
   "pairs 10": (graphs.pairs(20), 10, "stationary", 0.847, 1.930),
@@ -223,10 +223,10 @@ def test_reference_losses(name):
 
 
 @pytest.mark.parametrize("S", [3, 10])
-def test_entropy_of_the_query_is_that_of_a_dirichlet_row(S):
+def test_entropy_after_the_query_is_that_of_a_dirichlet_row(S):
   """The query does not depend on the kernel: E H = psi(S a + 1) - psi(a + 1).
 
-  Not so where the target's parents were drawn from the kernel themselves.
+  This does not hold if the target's parents are drawn from the kernel.
   """
   alpha, num = 0.1, 2**15
   prior = priors.dirichlet(alpha, "uniform")

@@ -39,21 +39,19 @@ def _outputs(model, params, x_NxT):
   return apply(x_NxT)
 
 
-def _transition(x_T, graph, S, left_out):
-  """The mean of the tokens whose parents read as the target's, or None."""
+def _transition(x_T, graph, S, excluded):
+  """The mean of the tokens whose parents equal the target's, or None."""
 
-  def read(parents):
+  def tokens(parents):
     return [x_T[p] for p in parents if p >= 0]
 
-  query = read(np.asarray(graph.target_K))
-  followers = [
+  query = tokens(np.asarray(graph.target_K))
+  matches = [
     x_T[i]
     for i, parents in enumerate(np.asarray(graph.parents_TxK))
-    if read(parents) == query and i not in left_out
+    if tokens(parents) == query and i not in excluded
   ]
-  return (
-    np.bincount(followers, minlength=S) / len(followers) if followers else None
-  )
+  return np.bincount(matches, minlength=S) / len(matches) if matches else None
 
 
 @pytest.mark.parametrize("name", GRAPHS)
@@ -62,20 +60,20 @@ def test_disentangled_is_the_empirical_transition(name):
   T, K = graph.parents_TxK.shape
   x_NxT = _prompts(graph, S)
   model, params = constructions.disentangled(graph, S)
-  # Where the last row of layer 1 copies the target's parents, it can't copy
-  # those of the last position, whose transition is lost.
+  # If the last row of layer 1 copies the target's parents, it does not copy the
+  # parents of the last position, which is then excluded.
   single = K == 1 and graph.target_K[0] == T - 1
-  left_out = [] if single else [T - 1]
-  transitions = [_transition(x_T, graph, S, left_out) for x_T in x_NxT]
-  found = [n for n, law in enumerate(transitions) if law is not None][:1000]
-  assert len(found) == 1000
-  _, out = _outputs(model, params, x_NxT[found])
-  expected = np.array([transitions[n] for n in found])
+  excluded = [] if single else [T - 1]
+  transitions = [_transition(x_T, graph, S, excluded) for x_T in x_NxT]
+  defined = [n for n, law in enumerate(transitions) if law is not None][:1000]
+  assert len(defined) == 1000
+  _, out = _outputs(model, params, x_NxT[defined])
+  expected = np.array([transitions[n] for n in defined])
   np.testing.assert_allclose(out["logits_S"], expected, atol=1e-5)
 
 
 def _reduced_limit(x_T, graph, S):
-  """The mean of the tokens whose copies match in full, or None."""
+  """The mean of the tokens whose copies equal the query, or None."""
   parents_TxK = np.asarray(graph.parents_TxK).copy()
   target_K = np.asarray(graph.target_K)
   T, K = parents_TxK.shape
@@ -85,8 +83,8 @@ def _reduced_limit(x_T, graph, S):
   for slot in np.flatnonzero(target_K >= 0):
     for i in range(T):
       parent = parents_TxK[i, slot]
-      seen = x_T[: i + 1] if parent < 0 else x_T[[parent]]
-      score_T[i] += np.mean(seen == x_T[target_K[slot]])
+      copied = x_T[: i + 1] if parent < 0 else x_T[[parent]]
+      score_T[i] += np.mean(copied == x_T[target_K[slot]])
   matches = np.isclose(score_T, (target_K >= 0).sum())
   if not matches.any():
     return None
@@ -94,14 +92,14 @@ def _reduced_limit(x_T, graph, S):
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-def test_reduced_is_the_mean_of_the_full_matches(name):
+def test_reduced_is_the_mean_over_the_matches(name):
   graph, S = GRAPHS[name]
   x_NxT = _prompts(graph, S)
   model, params = constructions.reduced(graph, S)
   limits = [_reduced_limit(x_T, graph, S) for x_T in x_NxT]
-  found = [n for n, limit in enumerate(limits) if limit is not None][:1000]
-  assert len(found) == 1000
-  x_NxT, limits = x_NxT[found], np.array([limits[n] for n in found])
+  defined = [n for n, limit in enumerate(limits) if limit is not None][:1000]
+  assert len(defined) == 1000
+  x_NxT, limits = x_NxT[defined], np.array([limits[n] for n in defined])
   f_NxS, _ = _outputs(model, params, x_NxT)
   np.testing.assert_allclose(f_NxS, limits, atol=1e-5)
   large, embedded = constructions.embed_reduced(model, params)
@@ -114,15 +112,17 @@ def test_reduced_is_the_empirical_transition_unless_root_0_matches():
   x_NxT = _prompts(graph, S)
   f_NxS, _ = _outputs(*constructions.reduced(graph, S), x_NxT)
   transitions = [_transition(x_T, graph, S, []) for x_T in x_NxT]
-  right = [
-    law is not None and np.abs(law - f_S).max() < 1e-5
-    for law, f_S in zip(transitions, f_NxS, strict=True)
-  ]
+  equal_N = np.array(
+    [
+      law is not None and np.abs(law - f_S).max() < 1e-5
+      for law, f_S in zip(transitions, f_NxS, strict=True)
+    ]
+  )
   root_matches_N = x_NxT[:, 0] == x_NxT[:, -1]
   has_match_N = np.array([law is not None for law in transitions])
-  assert np.all(np.array(right)[has_match_N & ~root_matches_N])
-  # With s_1 = s_T, right only if s_1 is all that follows itself.
-  assert np.mean(np.array(right)[has_match_N & root_matches_N]) < 0.5
+  assert np.all(equal_N[has_match_N & ~root_matches_N])
+  # With s_1 = s_T, they are equal only if s_1 is the only token after itself.
+  assert np.mean(equal_N[has_match_N & root_matches_N]) < 0.5
 
 
 @pytest.mark.parametrize("heads", [0, 1, 2])
@@ -179,6 +179,6 @@ def test_standard_and_disentangled_are_equal(model, x64, tolerance):
 @pytest.mark.parametrize(
   "more", [{"mlp": "residual"}, {"norm": True}, {"scaled": True}]
 )
-def test_what_is_more_than_attention_is_not_disentangled(more):
-  with pytest.raises(ValueError, match="only attention can be disentangled"):
+def test_disentangle_refuses_models_with_more_than_attention(more):
+  with pytest.raises(ValueError, match="the model must be attention-only"):
     constructions.disentangle(models.Standard(3, 6, (1, 1), 5, **more), {})

@@ -1,8 +1,8 @@
-"""Whatever comes in is refused with its message, or comes to something sane.
+"""Random input is either refused with a message or gives valid results.
 
     python -m pytest tests/fuzz_test.py --hypothesis-profile=many
 
-takes 10,000 cases of each kind.
+runs 10,000 cases of each kind.
 """
 
 import contextlib
@@ -18,20 +18,20 @@ import numpy as np
 
 from configs import single_parent
 from configs import two_stage
-from experiments import build
-from experiments.cli import Refused
 from icl_causal import bayes
 from icl_causal import graphs
 from icl_causal import models
 from icl_causal import priors
-from icl_causal import runs
 from icl_causal import sampling
+from icl_causal.config import build
+from icl_causal.config import record
+from icl_causal.config.fields import ConfigError
 from icl_causal.graphs import Graph
 
 
 @st.composite
 def parent_lists(draw, sizes=(2, 3, 5, 8)):
-  """(parents, target) of a graph that there may be."""
+  """(parents, target) of a valid graph."""
   T = draw(st.sampled_from(sizes))
   K = draw(st.integers(1, 2))
   rows = [
@@ -47,7 +47,7 @@ def parent_lists(draw, sizes=(2, 3, 5, 8)):
 
 
 @given(parent_lists())
-def test_graphs_that_there_may_be(lists):
+def test_valid_graphs_are_accepted(lists):
   rows, target = lists
   graph = graphs.from_parents(rows, target)
   assert graphs.edges(graph) == [
@@ -70,7 +70,7 @@ ODD = st.one_of(
 
 
 @given(st.one_of(ODD, st.lists(ODD, max_size=6)), ODD)
-def test_what_is_no_graph_is_refused(parents, target):
+def test_invalid_graphs_are_refused(parents, target):
   with contextlib.suppress(ValueError):
     _check_graph(graphs.from_parents(parents, target))
 
@@ -85,7 +85,10 @@ def _check_graph(graph: Graph):
 
 @functools.cache
 def _drawer(S: int, T: int, root_law: str, heads: int):
-  """A prompt and what reads it, compiled once for all graphs of a shape."""
+  """Draws a prompt and applies a model and a baseline to it.
+
+  Compiled once for all graphs of a shape.
+  """
   model = models.Disentangled(S, T, (heads, 1), noise=3.0)
 
   @jax.jit
@@ -101,7 +104,7 @@ def _drawer(S: int, T: int, root_law: str, heads: int):
 
 
 def _check_draw(key, graph: Graph, alpha, gamma, S: int, root_law: str):
-  """Laws are laws, nothing is nan, nothing attends to what comes later."""
+  """Laws are normalized, nothing is nan, attention is causal."""
   T, K = graph.parents_TxK.shape
   draw = _drawer(S, T, root_law, K)
   prompt, f_S, attention_HxTxT, posterior_S = jax.device_get(
@@ -147,7 +150,7 @@ ODDITIES = (None, True, False, "", "chain", "reduced", "sgd", "adamw", (), (1,))
 ODDITIES += ((1, 1), (2, 1), (1, 0), (-1, 0, 0), (-1, -1), (-1, 1), ("a",), {})
 ODDITIES += ((-1, (0, 1), -1), ((), 0, (0, 1), -1), (0.5, 1), [1, 2], "uniform")
 ODDITIES += ("dirichlet", "stationary", "floored_dirichlet", "algorithm_1")
-# Sizes that are right and would take too long to look at.
+# Valid sizes that would take too long.
 _LARGE = {"graph.T", "prior.S", "model.heads", "eval.batch_size"}
 BASES = [
   (single_parent, "chain"),
@@ -159,7 +162,7 @@ FIELDS = sorted(
   {
     name
     for module, variant in BASES
-    for name in runs.flatten(module.get_config(variant).to_dict())
+    for name in record.flatten(module.get_config(variant).to_dict())
   }
   | {"prior.gamma", "graph.seeds", "model"}
 )
@@ -187,13 +190,14 @@ def test_configs(base, changes, seed):
       return
     group, _, field = name.rpartition(".")
     if not isinstance(config.get(group, {}), ConfigDict) and group:
-      return  # the whole group was made something else
+      return  # an earlier change replaced the whole group
     with config.unlocked(), config.ignore_type():
       (config[group] if group else config)[field] = value
   try:
     build.check(config)
     graph = build.graph(config)
-  except Refused as error:
+    build.model(config, graph)
+  except ConfigError as error:
     message = str(error)
   else:
     message = None
@@ -214,7 +218,7 @@ def test_configs(base, changes, seed):
 
 @functools.cache
 def _shapes(S: int, T: int, name: str, **arguments):
-  """Of the parameters of a model."""
+  """The shapes of the parameters of a model."""
   make = {"disentangled": models.Disentangled, "reduced": models.Reduced}[name]
   return jax.eval_shape(
     lambda key: make(S, T, **arguments).init(key, jnp.zeros(T, jnp.int32)),

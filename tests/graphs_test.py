@@ -62,7 +62,7 @@ def test_from_networkx_and_arrays_agree_with_lists():
     ([], None, "a graph needs T >= 2 positions, got 0"),
     ([-1, 0, 0, 1, 2], None, "append -1 for the query"),
     ([-1, 1, -1], None, "position 1: parent 1 is not an earlier position"),
-    ([0, -1], None, "position 0: parent 0 .* none is earlier"),
+    ([0, -1], None, "position 0: parent 0 .* no position is earlier"),
     ([-1, -2, -1], None, r"position 1: parent -2 .*\(0 to 0\)"),
     ([-1, -1, (0, 0), -1], None, r"position 2: parents must differ"),
     ([-1, 0.5, -1], None, "position 1: parents must be integers"),
@@ -71,13 +71,13 @@ def test_from_networkx_and_arrays_agree_with_lists():
     (networkx.DiGraph([(1, 2)]), None, "nodes of a DiGraph must be 0, .., T-1"),
   ],
 )
-def test_refused(parents, target, message):
+def test_from_parents_refuses(parents, target, message):
   with pytest.raises(ValueError, match=message):
     graphs.from_parents(parents, target)
 
 
 @pytest.mark.parametrize(
-  "refused",
+  "construct",
   [
     lambda: graphs.kgram(3, 3),
     lambda: graphs.kgram(3, 0),
@@ -85,9 +85,9 @@ def test_refused(parents, target, message):
     lambda: graphs.random_forest(jax.random.key(0), 4, 1.5),
   ],
 )
-def test_constructors_refuse(refused):
+def test_constructors_refuse(construct):
   with pytest.raises(ValueError, match="got"):
-    refused()
+    construct()
 
 
 def _parent_counts(constructor, T, num=20_000):
@@ -145,5 +145,5 @@ def test_rewired_parents_are_uniform_sets():
   )
   assert (drawn.target_K == graph.target_K[None]).all()
   sets, counts = np.unique(parents_NxTxK[:, 4], axis=0, return_counts=True)
-  assert len(sets) == 6  # pairs of four
+  assert len(sets) == 6  # pairs out of 4 positions
   assert np.abs(counts - 500).max() < 5 * np.sqrt(3000 * 5 / 36)

@@ -1,12 +1,16 @@
+import json
+
 import jax
 from jax import numpy as jnp
 import numpy as np
+import pytest
 
 from icl_causal import bayes
 from icl_causal import graphs
 from icl_causal import metrics
 from icl_causal import priors
 from icl_causal import sampling
+from icl_causal.analysis import recovery
 
 
 def test_loss_by_hand():
@@ -21,7 +25,7 @@ def test_loss_by_hand():
   )
 
 
-def test_impossible_targets_cost_nothing():
+def test_targets_of_probability_zero_add_no_loss():
   f_S, y_S = jnp.array([1.0, 0.0]), jnp.array([1.0, 0.0])
   assert metrics.loss(f_S, y_S) == 0
   assert metrics.loss(y_S, jnp.array([0.5, 0.5])) == np.inf
@@ -35,7 +39,7 @@ def test_predictor_losses():
   losses = metrics.predictor_losses(x_BxT, y_BxS, graph, 1.0)
   assert set(losses) == {"uniform", "unigram", "edge_posterior", "entropy"}
   np.testing.assert_allclose(losses["uniform"], np.log(2), rtol=1e-6)
-  # After a 0 comes a 1 once in the first prompt, nothing in the second.
+  # In the first prompt a 1 follows a 0 once; in the second nothing follows.
   np.testing.assert_allclose(
     losses["edge_posterior"],
     [-0.2 * np.log(1 / 3) - 0.8 * np.log(2 / 3), np.log(2)],
@@ -50,7 +54,7 @@ def test_predictor_losses():
 
 
 def test_exact_posterior_losses():
-  """Prompt by prompt those of the predictor."""
+  """They equal the losses of `bayes.exact_posterior` on single prompts."""
   graph, alpha = graphs.pairs(6), 0.5
   batch = sampling.sample_batch(
     jax.random.key(0), graph, priors.dirichlet(alpha), 3, 4
@@ -76,3 +80,78 @@ def test_standard_error():
   assert abs(mean - 3) < 4 * error
   assert abs(error / (2 / 100) - 1) < 0.05
   assert metrics.mean_and_standard_error([1, 3]) == (2.0, 1.0)
+
+
+EDGE_N = np.array([1.0, 2.0, 3.0, 4.0])
+ROW = {"excess_loss": 0.5, "excess_loss_standard_error": 0.3}
+
+
+def test_excess_over_exact_by_hand():
+  """The mean of the edge posterior, 2.5, minus a gain of .2 +- .1."""
+  exact = np.array([0.9, 1.7]), np.array([10.0, 40.0])
+  row = metrics.excess_over_exact(ROW, {"edge_posterior": EDGE_N}, exact)
+  assert row == pytest.approx(
+    {
+      "exact_posterior_loss": 2.3,
+      "exact_posterior_loss_standard_error": 0.1,
+      "excess_over_exact": 0.7,
+      "excess_over_exact_standard_error": np.hypot(0.1, 0.3),
+      "exact_posterior_effective_samples": 16,
+    }
+  )
+
+
+@pytest.mark.parametrize(
+  ("loss", "effective"),
+  [
+    (1.7, metrics.MIN_EFFECTIVE_SAMPLES / 2),
+    (np.inf, 40.0),
+    (np.nan, np.nan),
+  ],
+)
+def test_too_few_effective_samples_give_no_exact_loss(loss, effective):
+  exact = np.array([0.9, loss]), np.array([10.0, effective])
+  row = metrics.excess_over_exact(ROW, {"edge_posterior": EDGE_N}, exact)
+  assert row["exact_posterior_loss"] is None
+  assert row["excess_over_exact"] is None
+  json.dumps(row, allow_nan=False)  # can be written to result.json
+
+
+def test_without_the_exact_posterior_all_values_are_none():
+  row = metrics.excess_over_exact(ROW, {"edge_posterior": EDGE_N}, None)
+  assert set(row.values()) == {None}
+
+
+def test_measures_by_hand():
+  loss_N = np.array([1.5, 2.5, 3.0, 5.0])
+  edges = recovery.compare(np.eye(4, k=-1), graphs.chain(4))
+  row = metrics.measures(loss_N, edges, {"edge_posterior": EDGE_N})
+  assert row == pytest.approx(
+    {
+      "loss": 3.0,
+      "loss_standard_error": np.std(loss_N, ddof=1) / 2,
+      "excess_loss": 0.5,
+      "excess_loss_standard_error": np.std([0.5, 0.5, 0, 1], ddof=1) / 2,
+      "edges": 2,
+      "edges_recovered": 2,
+      "false_parents": 0,
+      "parent_attention_mean": 1.0,
+      "parent_attention_min": 1.0,
+    }
+  )
+
+
+def test_measures_without_edges():
+  graph = graphs.from_parents([-1, -1, -1])
+  edges = recovery.compare(np.zeros((3, 3)), graph)
+  row = metrics.measures(EDGE_N, edges, {"edge_posterior": EDGE_N})
+  assert row["parent_attention_mean"] is None
+  assert row["parent_attention_min"] is None
+
+
+def test_reference_losses_are_means_by_name():
+  predictors = {"uniform": np.array([1.0, 3.0]), "entropy": np.array([0.5, 1])}
+  assert metrics.reference_losses(predictors) == {
+    "uniform_loss": 2.0,
+    "entropy": 0.75,
+  }

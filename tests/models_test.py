@@ -3,7 +3,8 @@ from jax import numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import textbook
+from experiments.benchmark import textbook
+from icl_causal import blocks
 from icl_causal import models
 
 SIZES = [
@@ -22,7 +23,7 @@ def _float64():
 
 
 def _random(S, T, heads, batch=8):
-  """A model, parameters large enough to matter, and prompts with targets."""
+  """A model, parameters of order 1, and prompts with targets."""
   model = models.Disentangled(S, T, heads)
   keys = jax.random.split(jax.random.key(0), 4)
   params = jax.jit(model.init)(keys[0], jnp.zeros(T, int))["params"]
@@ -44,7 +45,7 @@ def _loss_and_gradient(forward, params, x_BxT, y_BxS):
 
 
 @pytest.mark.parametrize(("S", "T", "heads"), SIZES)
-def test_forward_and_gradient_are_the_textbook_ones(S, T, heads):
+def test_forward_and_gradient_equal_the_textbook_implementation(S, T, heads):
   model, params, x_BxT, y_BxS = _random(S, T, heads)
   loss, gradient = _loss_and_gradient(
     lambda p, x_T: model.apply({"params": p}, x_T)[0], params, x_BxT, y_BxS
@@ -61,7 +62,7 @@ def test_forward_and_gradient_are_the_textbook_ones(S, T, heads):
 
 
 @pytest.mark.parametrize(("S", "T", "heads"), SIZES[1:4])
-def test_attention_maps_are_the_textbook_ones(S, T, heads):
+def test_attention_maps_equal_the_textbook_implementation(S, T, heads):
   model, params, x_BxT, _ = _random(S, T, heads)
   _, out = jax.jit(model.apply)({"params": params}, x_BxT[0])
   _, maps = textbook.disentangled(params, x_BxT[0], S)
@@ -72,11 +73,8 @@ def test_attention_maps_are_the_textbook_ones(S, T, heads):
     np.testing.assert_allclose(att, dense, atol=1e-12)
 
 
-def test_no_position_sees_a_later_one():
-  """The gradient of row i's attention is 0 in all entries with j > i.
-
-  And no earlier row changes when a later token does.
-  """
+def test_attention_is_causal():
+  """Row i has gradient 0 for all j > i and does not depend on later tokens."""
   S, T = 3, 6
   model, params, x_BxT, _ = _random(S, T, (1, 2, 1))
 
@@ -89,9 +87,9 @@ def test_no_position_sees_a_later_one():
   jacobian = first_map(params)["A1"]
   position_TxTxTxT = jacobian[:, :, 0, S:, S:]
   for i in range(T):
-    seen_by_row = np.abs(position_TxTxTxT[i]).max(axis=0)
+    gradient_TxT = np.abs(position_TxTxTxT[i]).max(axis=0)
     expected = (np.arange(T)[:, None] == i) & (np.arange(T)[None] <= i)
-    assert ((seen_by_row > 0) == (expected if i else False)).all()
+    assert ((gradient_TxT > 0) == (expected if i else False)).all()
   for j in range(1, T):
     changed = x_BxT[0].at[j].set((x_BxT[0, j] + 1) % S)
     for before, after in zip(
@@ -125,21 +123,19 @@ def test_noise_start():
   assert (one["W"] == 0).all()
 
 
-def test_matching_start_prefers_tokens_whose_copy_is_the_query():
-  """With layer 1 fixed on the position before, layer 2 finds the matches."""
+def test_beta0_start_attends_to_positions_whose_copy_is_the_query():
+  """Layer 1 is fixed on the previous position; layer 2 attends to matches."""
   S, T = 3, 7
   x_T = jnp.array([0, 1, 2, 0, 2, 1, 0])
-  model = models.Disentangled(S, T, (1, 1), matching=20.0)
+  model = models.Disentangled(S, T, (1, 1), beta0=20.0)
   params = jax.jit(model.init)(jax.random.key(0), x_T)["params"]
   assert (params["A1"] == 0).all()
   previous = 50.0 * jnp.eye(T, k=-1)
   params = params | {"A1": params["A1"].at[0, S:, S:].set(previous)}
   f_S, out = jax.jit(model.apply)({"params": params}, x_T)
-  followers = np.zeros(T)
-  followers[[1, 4]] = 0.5  # what follows a 0, the query's token
-  followers[0] = 0.0
   att_T = np.asarray(out["attention_2"][0])
-  # Position 0 attends to itself, a 0, and so matches as well.
+  # The query is a 0. Positions 1 and 4 follow a 0; position 0 copies itself, a
+  # 0, and so matches as well.
   np.testing.assert_allclose(
     att_T, [1 / 3, 1 / 3, 0, 0, 1 / 3, 0, 0], atol=1e-6
   )
@@ -147,8 +143,8 @@ def test_matching_start_prefers_tokens_whose_copy_is_the_query():
 
 
 @pytest.mark.parametrize(("S", "T"), [(2, 3), (3, 6), (5, 4)])
-def test_reduced_by_its_formula(S, T):
-  """X^T softmax(softmax(mask A1) X A2^T x_T), in numpy, matrix by matrix."""
+def test_reduced_equals_its_formula(S, T):
+  """X^T softmax(softmax(mask A1) X A2^T x_T), in numpy."""
   model = models.Reduced(S, T)
   rng = np.random.default_rng(0)
   params = {"A1": rng.normal(size=(T, T)), "A2": rng.normal(size=(S, S))}
@@ -168,7 +164,7 @@ def test_reduced_by_its_formula(S, T):
 
 def test_reduced_start():
   x_T = jnp.array([0, 1, 2, 1])
-  variables = jax.jit(models.Reduced(3, 4, matching=0.2).init)(
+  variables = jax.jit(models.Reduced(3, 4, beta0=0.2).init)(
     jax.random.key(0), x_T
   )
   np.testing.assert_array_equal(variables["params"]["A1"], np.zeros((4, 4)))
@@ -177,8 +173,8 @@ def test_reduced_start():
 
 @pytest.mark.parametrize("mlp", ["none", "of_attention", "residual"])
 @pytest.mark.parametrize("modern", [False, True])
-def test_standard_by_its_formula(mlp, modern):
-  """In numpy, matrix by matrix."""
+def test_standard_equals_its_formula(mlp, modern):
+  """In numpy."""
   S, T, D = 3, 5, 4
   model = models.Standard(S, T, (2, 1), D, mlp, modern, modern)
   x_T = np.array([0, 2, 1, 1, 0])
@@ -253,19 +249,90 @@ def test_orthonormal_start(width):
   np.testing.assert_allclose((rows_NxRxD**2).mean(axis=0) * width, 1, atol=0.15)
 
 
-def test_no_room_for_orthonormal_embeddings():
-  model = models.Standard(3, 5, (1, 1), 7, orthonormal=True)
-  with pytest.raises(ValueError, match="width of 7 has no room for 3 \\+ 5"):
-    model.init(jax.random.key(0), jnp.zeros(5, int))
+def test_orthonormal_embeddings_need_a_large_width():
+  with pytest.raises(ValueError, match="a width of at least 8, got 7"):
+    models.Standard(3, 5, (1, 1), 7, orthonormal=True)
 
 
-def test_refuses():
+def test_refuses_an_unknown_mlp():
+  with pytest.raises(ValueError, match="mlp 'after' must be one of none, of_"):
+    models.Standard(3, 5, (1, 1), 7, mlp="after")
+
+
+@pytest.mark.parametrize(
+  ("model", "maps", "read_out", "start_scale"),
+  [
+    (models.Reduced(3, 5, beta0=0.5), (1, 0), "linear", 0.5),
+    (models.Reduced(3, 5, heads=2), (2, 0), "linear", 0.0),
+    (models.Disentangled(3, 5, (2, 1), beta0=0.5), (2, 50), "softmax", 0.25),
+    (models.Standard(3, 5, (2, 1), 8), (2, 50), "softmax", None),
+  ],
+)
+def test_attributes(model, maps, read_out, start_scale):
+  assert (model.first_layer_heads, model.map_entries) == maps
+  assert model.read_out == read_out
+  assert getattr(model, "start_scale", None) == start_scale
+
+
+@pytest.mark.parametrize(
+  ("model", "titles", "A1_blocks"),
+  [
+    (models.Reduced(2, 3), ["A1", "A2"], [("position", 3)]),
+    (
+      models.Reduced(2, 3, heads=2),
+      ["A1, head 1", "A1, head 2", "A2, head 1", "A2, head 2"],
+      [("position", 3)],
+    ),
+    (
+      models.Disentangled(2, 3, (2, 1)),
+      ["A1, head 1", "A1, head 2", "A2", "W"],
+      [("token", 2), ("position", 3)],
+    ),
+    (
+      models.Standard(2, 3, (1, 1), 5),
+      ["E A1 E^T", "E W"],
+      [("token", 2), ("position", 3)],
+    ),
+  ],
+)
+def test_parameter_blocks(model, titles, A1_blocks):
+  x_T = jnp.zeros(3, int)
+  params = jax.jit(model.init)(jax.random.key(0), x_T)["params"]
+  matrices = model.parameter_blocks(params)
+  assert [block.title for block in matrices] == titles
+  assert matrices[0].row_blocks == A1_blocks
+  for block in matrices:
+    sides = (block.row_blocks, block.column_blocks)
+    assert block.matrix.shape == tuple(
+      sum(size for _, size in side) for side in sides
+    )
+
+
+def test_blocks_of_the_stream_are_named_by_the_path_of_heads():
+  names = [name for name, _ in blocks.of_stream(2, 3, (2, 1))][::2]
+  copies = ["", " 1.1", " 1.2", " 2.1", " 1.1 2.1", " 1.2 2.1"]
+  assert names == [f"token{copy}" for copy in copies]
+
+
+def test_position_blocks():
+  A1_HxTxT = jnp.arange(50.0).reshape(2, 5, 5)
+  reduced = models.Reduced(2, 5, heads=2)
+  np.testing.assert_array_equal(reduced.position_blocks(A1_HxTxT), A1_HxTxT)
+  single = models.Reduced(2, 5)
+  np.testing.assert_array_equal(
+    single.position_blocks(A1_HxTxT[0]), A1_HxTxT[:1]
+  )
+  disentangled = models.Disentangled(2, 3, (2, 1))
+  np.testing.assert_array_equal(
+    disentangled.position_blocks(A1_HxTxT), A1_HxTxT[:, 2:, 2:]
+  )
+
+
+def test_refuses_wrong_sizes():
   x_T = jnp.zeros(4, int)
   with pytest.raises(ValueError, match=r"expected 5 tokens, got shape \(4,\)"):
     models.Disentangled(3, 5, (1, 1)).init(jax.random.key(0), x_T)
   with pytest.raises(ValueError, match=r"expected 5 tokens, got shape \(4,\)"):
     models.Reduced(3, 5).init(jax.random.key(0), x_T)
   with pytest.raises(ValueError, match="for two layers, got 3"):
-    models.Disentangled(3, 4, (1, 1, 1), matching=1.0).init(
-      jax.random.key(0), x_T
-    )
+    models.Disentangled(3, 4, (1, 1, 1), beta0=1.0).init(jax.random.key(0), x_T)

@@ -16,10 +16,10 @@ def _draw(prior, key, S, K):
 
 
 def _assert_cdf(samples, cdf, grid):
-  """The largest gap to the cdf is one that a sample has but 1 in 10^6 times.
+  """A Kolmogorov-Smirnov test; fails by chance once in 10^6 times.
 
-  By the Dvoretzky-Kiefer-Wolfowitz inequality. The grid stays off the places
-  where single precision piles up mass, such as 1 - 10^-9.
+  By the Dvoretzky-Kiefer-Wolfowitz inequality. The grid must avoid points where
+  single precision accumulates mass, such as 1 - 10^-9.
   """
   empirical = np.searchsorted(np.sort(samples), grid, side="right")
   gap = np.abs(empirical / len(samples) - cdf(grid)).max()
@@ -27,7 +27,7 @@ def _assert_cdf(samples, cdf, grid):
 
 
 def _log_gamma_cdf(x, alpha):
-  """P(log G <= x), by the leading term where exp(x) underflows."""
+  """P(log G <= x), with the leading term where exp(x) underflows."""
   leading = np.exp(alpha * x - special.gammaln(alpha + 1))
   return np.where(x < -30, leading, special.gammainc(alpha, np.exp(x)))
 
@@ -81,7 +81,7 @@ def _exact_stationary(pi):
   """mu pi = mu by Gaussian elimination on fractions."""
   S = len(pi)
   pi = [[fractions.Fraction(float(p)) for p in row] for row in pi]
-  for i, row in enumerate(pi):  # the diagonal takes up the rounding
+  for i, row in enumerate(pi):  # the diagonal absorbs the rounding
     row[i] += 1 - sum(row)
   system = [[pi[j][i] - (i == j) for j in range(S)] for i in range(S - 1)]
   system = [[*row, fractions.Fraction(0)] for row in system]
@@ -102,7 +102,7 @@ def _exact_stationary(pi):
 @pytest.mark.parametrize("coupling", [1.0, 1e-3, 1e-9, 1e-18, 1e-30])
 @pytest.mark.parametrize("S", [2, 3, 5])
 def test_stationary_of_nearly_reducible_kernels(S, coupling):
-  """Every entry right to rounding, however weakly the states communicate."""
+  """Every entry is accurate to rounding, for any coupling between states."""
   random = np.random.default_rng(S)
   weights = random.gamma(1.0, size=(S, S)) * coupling
   weights[np.diag_indices(S)] = random.gamma(1.0, size=S)
@@ -131,7 +131,7 @@ def test_stationary_of_reducible_kernels(pi, mu):
 
 
 def test_stationary_of_dirichlet_kernels():
-  """A law that pi leaves alone, at any alpha, zeros and all."""
+  """mu pi = mu for any alpha, also for kernels with zeros."""
   for alpha in (0.01, 0.1, 1.0):
     keys = jax.random.split(jax.random.key(5), 1000)
     rows = functools.partial(priors.dirichlet_rows, num_rows=10, S=10)
@@ -200,12 +200,12 @@ def test_alpha_may_be_traced():
 
 
 @pytest.mark.parametrize(
-  ("refused", "message"),
+  ("construct", "message"),
   [
     (lambda: priors.dirichlet(0.0), "alpha must be positive, got 0.0"),
     (lambda: priors.dirichlet(-1), "alpha must be positive, got -1"),
     (lambda: priors.dirichlet(float("nan")), "alpha must be positive, got nan"),
-    (lambda: priors.floored_dirichlet(1.0, 1.5), "gamma is from 0 to 1"),
+    (lambda: priors.floored_dirichlet(1.0, 1.5), "gamma must be from 0 to 1"),
     (
       lambda: priors.dirichlet(1.0, "zipf")(jax.random.key(0), 3, 1),
       "root_law must be",
@@ -214,9 +214,9 @@ def test_alpha_may_be_traced():
       lambda: priors.dirichlet(1.0, "stationary")(jax.random.key(0), 3, 2),
       "for single parents, got K = 2",
     ),
-    (lambda: priors.fixed([[0.5, 0.4], [0.5, 0.5]]), "must be a law"),
+    (lambda: priors.fixed([[0.5, 0.4], [0.5, 0.5]]), "that sum to 1"),
   ],
 )
-def test_refused(refused, message):
+def test_refuses(construct, message):
   with pytest.raises(ValueError, match=message):
-    refused()
+    construct()

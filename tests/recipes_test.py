@@ -1,45 +1,84 @@
-"""The comparison of recipes, on tasks made small."""
+"""The comparison of recipes, on small tasks."""
 
+import numpy as np
 import pytest
 
 from configs import recipes as recipes_configs
-from experiments import build
-from experiments import paper
 from experiments import recipes
-from experiments import stopping
+from experiments.harness import loop
+from experiments.harness import signals
+from experiments.harness import suite
+from icl_causal import runs
+from icl_causal.config import build
 
 
 @pytest.mark.parametrize("task", recipes_configs.TASKS)
-def test_every_recipe_is_accepted(task):
+def test_every_recipe_is_accepted(task, tmp_path):
   config = recipes_configs.get_config(task)
-  runs_of = recipes.planned(config)
+  runs_of = recipes.planned(config, tmp_path)
   num_runs = len(config.seeds) * max(len(config.graph_seeds), 1)
   assert len(config.seeds) >= 3
   assert {len(group) for group in runs_of.values()} == {num_runs}
-  for group in runs_of.values():
-    build.optimizer(group[0].config)
+  for run, *_ in runs_of.values():
+    build.optimizer(run.config, build.model(run.config, run.graph))
   names = [run.name for group in runs_of.values() for run in group]
   assert len(set(names)) == len(names)
 
 
-@pytest.mark.parametrize("task", ["forests", "standard_pairs"])
-def test_a_table_of_all_recipes(task, tmp_path):
+def _small(task, steps):
   config = recipes_configs.get_config(task).unlock()
   config.base.graph.T, config.base.prior.S = 6, 2
   config.base.eval.update(test_size=32, batch_size=16, posterior_prompts=8)
+  small = {"steps": steps, "eval_every": steps // 2, "batch_size": 8}
+  config.recipes = tuple(
+    (name, model, {**train, **small})
+    for name, model, train in config.recipes[:2]
+  )
+  return config
+
+
+@pytest.mark.parametrize("task", ["forests", "standard_pairs"])
+def test_a_table_of_all_recipes(task, tmp_path):
+  config = _small(task, 8)
   config.seeds = (1, 2)
   if task == "forests":
     config.seeds, config.graph_seeds = (1,), (3, 4)
-  small = {"steps": 8, "eval_every": 4, "batch_size": 8}
-  config.recipes = tuple(
-    (name, model, {**train, **small})
-    for name, model, train in config.recipes[:1]
-  )
-  runs_of = recipes.planned(config)
-  paper.train(runs_of, tmp_path, stopping.never, parallel=1)
-  header, rows = recipes.table(runs_of, tmp_path)
+  runs_of = recipes.planned(config, tmp_path)
+  suite.train(runs_of, signals.never, at_once=1)
+  header, rows = recipes.table(runs_of)
   assert [row[0] for row in rows] == [name for name, *_ in config.recipes]
   assert all(len(row) == len(header) for row in rows)
   for row in rows:
     asymmetry = row[header.index("asymmetry")]
     assert asymmetry == "-" if task != "forests" else 0 <= asymmetry <= 1
+
+
+def test_steps_of_a_film():
+  assert recipes.film_steps(2048) == [16, 64, 256, 1024, 2048]
+  assert recipes.film_steps(1024) == [16, 64, 256, 1024]
+
+
+def test_a_film_shows_the_training_of_the_run(tmp_path):
+  """The same parameters, and the maps of the first and the last step."""
+  config = _small("half", 64)
+  config.seeds = (1,)
+  name = config.recipes[1][0]
+  (run,) = recipes.planned(config, tmp_path)[name]
+  film = recipes.film_run(run)
+  assert film.name != run.name
+  for one in (run, film):
+    loop.train_batch([one], 1)
+  for a, b in zip(
+    suite.final_params(run).values(),
+    suite.final_params(film).values(),
+    strict=True,
+  ):
+    np.testing.assert_allclose(a, b, atol=1e-4)
+  maps = runs.read_attention(film.workdir)
+  assert list(maps) == [0, 16, 32, 48, 64]
+  # Averages over test sets of 32 and of 1024 prompts.
+  np.testing.assert_allclose(maps[64], suite.final_attention(run), atol=0.2)
+  assert np.abs(maps[64] - maps[0]).max() > 1e-2
+  figure = recipes.draw({name: film})
+  labels = [axes.get_xlabel() for axes in figure.axes if axes.axison]
+  assert labels == ["graph", "step 16", "step 64"]

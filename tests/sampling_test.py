@@ -1,4 +1,3 @@
-import enumeration
 import jax
 from jax import numpy as jnp
 import numpy as np
@@ -7,6 +6,7 @@ import pytest
 from icl_causal import graphs
 from icl_causal import priors
 from icl_causal import sampling
+from tests.support import enumeration
 
 GRAPHS = {
   "chain": graphs.chain(5),
@@ -25,7 +25,7 @@ _sample_batch = jax.jit(sampling.sample_batch, static_argnums=(2, 3, 4))
 
 @pytest.mark.parametrize("name", GRAPHS)
 @pytest.mark.parametrize("S", [2, 3])
-def test_law_is_the_enumerated_one(name, S):
+def test_law_of_prompts_equals_the_enumerated_law(name, S):
   graph = GRAPHS[name]
   T, K = graph.parents_TxK.shape
   num = 100_000
@@ -33,17 +33,17 @@ def test_law_is_the_enumerated_one(name, S):
   prior = priors.fixed(jnp.asarray(kernel, jnp.float32))
   batch = _sample_batch(jax.random.key(1), graph, prior, S, num)
   codes = np.asarray(batch.x_T) @ S ** np.arange(T)[::-1]
-  seen = np.bincount(codes, minlength=S**T) / num
+  frequency = np.bincount(codes, minlength=S**T) / num
   law = np.array([p for _, p in enumeration.sequences(graph, kernel)])
   assert abs(law.sum() - 1) < 1e-12
   error = np.sqrt(law * (1 - law) / num)
-  np.testing.assert_array_less(np.abs(seen - law), 4.5 * error + 1e-9)
+  np.testing.assert_array_less(np.abs(frequency - law), 4.5 * error + 1e-9)
   for x_T, y_S in zip(batch.x_T[:50], batch.y_S[:50], strict=True):
     expected = enumeration.row(kernel, np.asarray(x_T), graph.target_K)
     np.testing.assert_allclose(y_S, expected, atol=1e-6)
 
 
-def test_impossible_tokens_are_never_drawn():
+def test_tokens_of_probability_zero_are_never_drawn():
   pi = jnp.array([[0, 1, 0], [0, 0, 1], [1, 0, 0]], jnp.float32)
   x_NxT = _sample_batch(
     jax.random.key(0), graphs.chain(6), priors.fixed(pi), 3, 4096
@@ -65,7 +65,7 @@ def test_kernels_differ_between_prompts_and_keys():
   assert len(np.unique(one.kernel[:, 0, 0])) == 16
 
 
-def test_one_program_serves_all_graphs_of_a_size():
+def test_vmap_over_graphs_of_one_size():
   stacked = jax.tree.map(
     lambda *rows: jnp.stack(rows), graphs.chain(7), graphs.pairs(7)
   )

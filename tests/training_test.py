@@ -1,5 +1,4 @@
 import functools
-import itertools
 
 import jax
 from jax import numpy as jnp
@@ -8,18 +7,18 @@ import optax
 import pytest
 from scipy import stats
 
-from experiments import textbook
+from experiments.benchmark import textbook
 from icl_causal import graphs
 from icl_causal import metrics
 from icl_causal import models
 from icl_causal import priors
-from icl_causal import recovery
 from icl_causal import sampling
 from icl_causal import training
+from icl_causal.analysis import recovery
 
 S, T = 3, 6
 GRAPH = graphs.chain(T)
-MODEL = models.Disentangled(S, T, (1, 1), matching=0.5)
+MODEL = models.Disentangled(S, T, (1, 1), beta0=0.5)
 ADAM = optax.adam(0.03)
 
 
@@ -39,8 +38,8 @@ def _equal(one, other):
   )
 
 
-def test_one_step_is_the_textbook_one():
-  """Plain gradient descent on the mean cross-entropy of the drawn batch."""
+def test_one_step_equals_the_textbook_implementation():
+  """Plain gradient descent on the mean cross-entropy of the batch."""
   key, rate = jax.random.key(1), 0.5
   optimizer = optax.sgd(rate)
   state = training.init(jax.random.key(0), MODEL, optimizer)
@@ -72,7 +71,7 @@ def test_chunks_add_up_to_the_batch(chunk_size):
     state.params,
   )
   batch = jax.jit(_draw)(jax.random.key(2))
-  whole, chunked = (
+  full, chunked = (
     jax.jit(
       lambda params, size=size: training.loss_and_gradient(
         params, batch, MODEL, 0.1, size
@@ -81,19 +80,19 @@ def test_chunks_add_up_to_the_batch(chunk_size):
     for size in (None, chunk_size)
   )
   jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), whole, chunked
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), full, chunked
   )
   assert all(jnp.abs(leaf).max() > 1e-3 for leaf in jax.tree.leaves(chunked))
 
 
-def test_chunks_divide_the_batch():
+def test_chunks_must_divide_the_batch():
   params = training.init(jax.random.key(0), MODEL, ADAM).params
   batch = jax.jit(_draw)(jax.random.key(2))
   with pytest.raises(ValueError, match="64 prompts do not divide into chunks"):
     training.loss_and_gradient(params, batch, MODEL, chunk_size=48)
 
 
-def test_mean_gradient_is_that_of_all_batches_at_once():
+def test_mean_gradient_is_the_mean_over_batches():
   params = training.init(jax.random.key(0), MODEL, ADAM).params
   key, num = jax.random.key(1), 4
   mean, error = jax.jit(training.mean_gradient, static_argnums=(2, 3, 4))(
@@ -117,16 +116,16 @@ def test_mean_gradient_is_that_of_all_batches_at_once():
     np.testing.assert_allclose(error[name], stats.sem(values), atol=1e-5)
 
 
-def test_a_run_in_pieces_is_the_run_in_one_piece():
+def test_a_resumed_run_equals_an_uninterrupted_run():
   start = training.init(jax.random.key(0), MODEL, ADAM)
-  whole, steps = _train(start, jax.random.key(1), 6)
+  uninterrupted, steps = _train(start, jax.random.key(1), 6)
   half, first = _train(start, jax.random.key(1), 3)
-  pieces, second = _train(half, jax.random.key(1), 3)
-  assert _equal(whole, pieces)
+  resumed, second = _train(half, jax.random.key(1), 3)
+  assert _equal(uninterrupted, resumed)
   assert _equal(steps, jax.tree.map(lambda *a: jnp.hstack(a), first, second))
 
 
-def test_same_key_same_run_other_key_other_run():
+def test_a_run_is_determined_by_its_key():
   start = training.init(jax.random.key(0), MODEL, ADAM)
   one, again, other = (
     _train(start, jax.random.key(seed), 3)[0] for seed in (1, 1, 2)
@@ -142,19 +141,19 @@ def test_each_step_draws_fresh_data():
   assert len(np.unique(steps.loss_N)) == 4
 
 
-def test_evaluation_is_over_the_whole_test_set():
+def test_evaluation_uses_the_full_test_set():
   params = training.init(jax.random.key(0), MODEL, ADAM).params
   test = jax.jit(_draw, static_argnums=1)(jax.random.key(2), 48)
-  found = jax.jit(training.evaluate, static_argnums=(1, 4))(
+  evaluation = jax.jit(training.evaluate, static_argnums=(1, 4))(
     params, MODEL, test.x_T, test.y_S, 16
   )
   f_NxS, out = jax.vmap(lambda x_T: MODEL.apply({"params": params}, x_T))(
     test.x_T
   )
   loss_N = jax.vmap(metrics.loss)(f_NxS, test.y_S)
-  np.testing.assert_allclose(found.loss_N, loss_N, rtol=1e-5)
-  assert set(found.attention) == {"attention_1", "attention_2"}
-  for name, att in found.attention.items():
+  np.testing.assert_allclose(evaluation.loss_N, loss_N, rtol=1e-5)
+  assert set(evaluation.attention) == {"attention_1", "attention_2"}
+  for name, att in evaluation.attention.items():
     np.testing.assert_allclose(att, out[name].mean(axis=0), atol=1e-6)
   with pytest.raises(ValueError, match="48 test prompts do not divide"):
     training.evaluate(params, MODEL, test.x_T, test.y_S, batch_size=32)
@@ -164,111 +163,25 @@ def test_training_recovers_a_small_graph():
   state = training.init(jax.random.key(0), MODEL, ADAM)
   state, (losses, _) = _train(state, jax.random.key(1), 512)
   test = jax.jit(_draw, static_argnums=1)(jax.random.key(2), 1024)
-  found = jax.jit(training.evaluate, static_argnums=(1, 4))(
+  evaluation = jax.jit(training.evaluate, static_argnums=(1, 4))(
     state.params, MODEL, test.x_T, test.y_S, 1024
   )
   assert losses[-64:].mean() < losses[:64].mean() - 0.1
   edges = recovery.compare(
-    found.attention["attention_1"], GRAPH, include_self=True
+    evaluation.attention["attention_1"], GRAPH, include_self=True
   )
   assert edges.recovered == edges.edges == 4
 
 
-def _reduced_steps(num_steps, optimizer, seed=0):
-  """The states of a reduced model before the first step and after each."""
-  model = models.Reduced(S, T, matching=0.1)
-  step = jax.jit(
-    lambda state: training.train(
-      state, jax.random.key(seed), 1, model, optimizer, _draw, epsilon=0.1
-    )[0]
-  )
-  states = [training.init(jax.random.key(0), model, optimizer)]
-  for _ in range(num_steps):
-    states.append(step(states[-1]))
-  return states
-
-
-def _moved(states, name):
-  return [
-    bool((one.params[name] != other.params[name]).any())
-    for one, other in itertools.pairwise(states)
-  ]
-
-
-def test_algorithm_1_trains_one_matrix_after_the_other():
-  states = _reduced_steps(5, training.algorithm_1(10.0, 1.0, 3))
-  assert _moved(states, "A1") == [True] * 3 + [False] * 2
-  assert _moved(states, "A2") == [False] * 3 + [True] * 2
-  assert states[-1].opt_state == (5, 3)
-
-
-@pytest.mark.parametrize("rescale", [False, True])
-def test_algorithm_1_takes_gradient_steps(rescale):
-  """Against gradients written out, of each stage."""
-  optimizer = training.algorithm_1(10.0, 2.0, 1, rescale_rows=rescale)
-  states = _reduced_steps(2, optimizer)
-  rows = np.arange(1, T + 1)[:, None] if rescale else 1
-  for step, name, rate in ((0, "A1", 10.0 * rows), (1, "A2", 2.0)):
-    batch = jax.jit(_draw)(jax.random.fold_in(jax.random.key(0), step))
-
-    def mean_loss(params, batch=batch):
-      layer_1 = jnp.exp(params["A1"]) * jnp.tri(T)
-      layer_1 = layer_1 / layer_1.sum(axis=1, keepdims=True)
-      X = jnp.eye(S)[batch.x_T]
-      scores = jnp.einsum(
-        "ij,bjs,ts,bt->bi", layer_1, X, params["A2"], X[:, -1]
-      )
-      f_BxS = jnp.einsum("bi,bis->bs", jax.nn.softmax(scores), X)
-      return -(batch.y_S * jnp.log(f_BxS + 0.1)).sum(1).mean()
-
-    gradient = jax.jit(jax.grad(mean_loss))(states[step].params)[name]
-    np.testing.assert_allclose(
-      states[step + 1].params[name],
-      states[step].params[name] - rate * gradient,
-      atol=1e-5,
-    )
-
-
-def test_algorithm_1_stops_when_the_median_decided_row_is():
-  """Rows of attention .9, .9, .6, .5 at most: two of three are decided.
-
-  The query's row, at .99, does not count, nor does row 0.
-  """
-  share = jnp.array([1.0, 0.9, 0.9, 0.6, 0.5, 0.99])
-  others = (1 - share) / jnp.maximum(jnp.arange(6), 1)
-  A1 = jnp.log(jnp.diag(share - others) + jnp.tri(6) * others[:, None] + 1e-9)
-  params = {"A1": A1, "A2": jnp.eye(3)}
-  gradient = jax.tree.map(jnp.ones_like, params)
-
-  def in_first(stop, A1=A1):
-    optimizer = training.algorithm_1(1.0, 1.0, 10, stop)
-    moving = params | {"A1": A1}
-    updates, _ = optimizer.update(gradient, optimizer.init(moving), moving)
-    return bool((updates["A1"] != 0).all() and (updates["A2"] == 0).all())
-
-  assert in_first(0.91)
-  assert not in_first(0.89)
-  # Flat rows decide nothing, whatever row 0 does.
-  assert in_first(0.89, jnp.zeros((6, 6)))
-  # Once over, stage 1 does not come back.
-  optimizer = training.algorithm_1(1.0, 1.0, 10, 0.89)
-  _, state = optimizer.update(gradient, optimizer.init(params), params)
-  flat = params | {"A1": jnp.zeros((6, 6))}
-  updates, state = optimizer.update(gradient, state, flat)
-  assert (updates["A1"] == 0).all()
-  assert (updates["A2"] == -1).all()
-  assert state == (2, 0)
-
-
-def test_evaluation_scores_the_smoothed_law():
-  model = models.Reduced(S, T, matching=0.1)
+def test_evaluation_uses_the_smoothed_law():
+  model = models.Reduced(S, T, beta0=0.1)
   params = training.init(jax.random.key(0), model, ADAM).params
   test = jax.jit(_draw, static_argnums=1)(jax.random.key(2), 16)
-  found = training.evaluate(params, model, test.x_T, test.y_S, 16, 0.1)
+  evaluation = training.evaluate(params, model, test.x_T, test.y_S, 16, 0.1)
   f_NxS, _ = jax.vmap(lambda x_T: model.apply({"params": params}, x_T))(
     test.x_T
   )
   trained_N = jax.vmap(lambda f, y: metrics.loss(f, y, 0.1))(f_NxS, test.y_S)
   np.testing.assert_allclose(
-    found.loss_N, trained_N + np.log(1 + 0.1 * S), rtol=1e-5
+    evaluation.loss_N, trained_N + np.log(1 + 0.1 * S), rtol=1e-5
   )

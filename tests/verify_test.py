@@ -1,15 +1,18 @@
-"""The table of claims: verdicts, and a run of it all on small experiments."""
+"""The table of numbers: measures, verdicts, and what is written."""
 
 import json
+import math
 
-import numpy as np
 import pytest
 
+from configs import paper
+from configs import theory as theory_configs
+from configs.paper import Row
+from configs.paper import Target
 from experiments import verify
-from experiments.verify import Claim
-from experiments.verify import Found
+from experiments.verify import Results
 
-ROWS = [
+RUNS = [
   {"loss": 1.0, "edges": 3, "edges_recovered": 3},
   {"loss": 2.0, "edges": 5, "edges_recovered": 4},
 ]
@@ -26,46 +29,68 @@ THEORY = {
     "rows": [[3, "chi2", 2, 10, 10, 0], [3, "shannon", 2, 10, 9, 0]],
   },
 }
-FOUND = Found({"some": ROWS}, THEORY)
+RESULTS = Results({"chain": RUNS}, THEORY)
+
+
+def _row(statistic, field, source="chain", **others):
+  return Row("x", source, statistic, field, ".9", None, None, **others)
+
+
+MEAN = _row("mean", "loss")
+LARGEST = _row("largest", "loss")
 
 
 def test_measures_by_hand():
-  assert verify.mean("some", "loss")(FOUND) == (1.5, pytest.approx(0.5))
-  assert verify.largest("some", "loss")(FOUND) == (2.0, None)
-  assert verify.share_of_edges("some")(FOUND) == (7 / 8, None)
-  slope = verify.in_theory("theorems", "slope", "pairs", "L - L*")
-  assert slope(FOUND) == (-0.5, 0.2)
-  assert verify.share_of_rows(FOUND) == (19 / 20, None)
-  alone = Found({"some": ROWS[:1]}, {})
-  assert verify.mean("some", "loss")(alone) == (1.0, None)
+  def measure(row):
+    return verify.measure(row, RESULTS)
+
+  assert measure(MEAN) == (1.5, pytest.approx(0.5))
+  assert measure(LARGEST) == (2.0, None)
+  assert measure(_row("share", ("edges_recovered", "edges"))) == (7 / 8, None)
+  shares = _row("share", ("argmax", "edges"), "information")
+  assert measure(shares) == (19 / 20, None)
+  slope = _row("entry", "slope", "theorems", key=("pairs", "L - L*"))
+  assert measure(slope) == (-0.5, None)
+  assert measure(slope._replace(error="std. error")) == (-0.5, 0.2)
+  alone = Results({"chain": RUNS[:1]}, {})
+  assert verify.measure(MEAN, alone) == (1.0, None)
 
 
 @pytest.mark.parametrize(
-  ("low", "high", "verdict", "asked"),
+  ("target", "verdict", "words"),
   [
-    (1.5, np.inf, "pass", "at least 1.5"),
-    (1.6, np.inf, "fail", "at least 1.6"),
-    (-np.inf, 1.5, "pass", "at most 1.5"),
-    (-np.inf, 1.4, "fail", "at most 1.4"),
-    (1, 2, "pass", "1 to 2"),
-    (0, 1, "fail", "0 to 1"),
-    (-np.inf, np.inf, "-", "-"),
+    (Target(low=1.5), "pass", "at least 1.5"),
+    (Target(low=1.6), "fail", "at least 1.6"),
+    (Target(high=1.5), "pass", "at most 1.5"),
+    (Target(high=1.4), "fail", "at most 1.4"),
+    (Target(1, 2), "pass", "1 to 2"),
+    (Target(0, 1), "fail", "0 to 1"),
+    (Target(), "-", "-"),
+    (Target(high=1.0, gap=(1.0, 2.0), reason="z"), "known gap", "at most 1"),
+    (Target(high=1.0, gap=(1.0, 1.4), reason="z"), "fail", "at most 1"),
   ],
 )
-def test_verdicts(low, high, verdict, asked):
-  claim = Claim("the loss", ".9", verify.mean("some", "loss"), low, high)
-  (row,) = verify.judge([claim], FOUND)
-  assert row == {
-    "what": "the loss",
+def test_verdicts(target, verdict, words):
+  (record,) = verify.judge([(MEAN, target)], RESULTS)
+  assert record == {
+    "what": "x",
     "paper": ".9",
     "ours": 1.5,
     "standard_error": pytest.approx(0.5),
-    "asked": asked,
+    "target": words,
     "verdict": verdict,
+    "reason": "z" if verdict == "known gap" else "",
   }
-  assert verify.table([row])[1] == [
-    ["the loss", ".9", "1.50", "0.50", asked, verdict]
+  assert verify.table([record])[1] == [
+    ["x", ".9", "1.50", "0.50", words, verdict]
   ]
+
+
+def test_a_number_that_is_not_finite_fails():
+  results = Results({"chain": [{"loss": math.nan}]}, {})
+  for low in (0, -math.inf):
+    (record,) = verify.judge([(MEAN, Target(low=low))], results)
+    assert record["verdict"] == "fail"
 
 
 @pytest.mark.parametrize(
@@ -78,50 +103,31 @@ def test_verdicts(low, high, verdict, asked):
     (1.0, 0.0, ("1", "0")),
   ],
 )
-def test_numbers_are_shown_as_far_as_their_errors_go(ours, error, shown):
-  row = {"what": "x", "paper": "-", "asked": "-", "verdict": "-"}
-  row |= {"ours": ours, "standard_error": error}
-  assert verify.table([row])[1] == [["x", "-", *shown, "-", "-"]]
+def test_numbers_are_shown_to_the_digits_of_their_errors(ours, error, shown):
+  assert verify.digits(ours, error) == shown
 
 
-def test_what_is_known_to_miss():
-  """It is said, and no more is forgiven than is known."""
-  for missed, verdict in (((1.0, 2.0), "missed"), ((1.0, 1.4), "fail")):
-    claim = Claim("x", "-", verify.mean("some", "loss"), high=1, missed=missed)
-    assert verify.judge([claim], FOUND)[0]["verdict"] == verdict
-
-
-def test_nothing_is_verified_by_a_number_that_is_none():
-  for low in (0, -np.inf):
-    claim = Claim("x", "-", lambda found: (float("nan"), None), low=low)
-    assert verify.judge([claim], FOUND)[0]["verdict"] == "fail"
-
-
-def test_written_twice_as_it_is(tmp_path):
-  claim = Claim("the loss", "-", verify.largest("some", "loss"), high=3)
-  rows = verify.judge([claim], FOUND)
+def test_both_files_have_the_same_rows(tmp_path):
+  rows = verify.judge([(LARGEST, Target(high=3))], RESULTS)
   verify.write(tmp_path, rows)
   record = json.loads((tmp_path / "verify.json").read_text())
   assert record == {"rows": rows}
   assert {"what", "paper", "ours", "standard_error", "verdict"} <= set(rows[0])
   assert (tmp_path / "verify.md").read_text() == (
-    "| what | paper | ours | std. error | asked | verdict |\n"
+    "| what | paper | ours | std. error | target | verdict |\n"
     "| --- | --- | --- | --- | --- | --- |\n"
-    "| the loss | - | 2 | - | at most 3 | pass |\n"
+    "| x | .9 | 2 | - | at most 3 | pass |\n"
   )
 
 
-@pytest.mark.parametrize("tier", ["quick", "paper"])
-def test_every_claim_is_of_what_the_tier_runs(tier):
-  """Each reads an experiment or a check that `main` has results of."""
-
-  class Anything(dict):
-    def __missing__(self, name):
-      assert name in known
-      return [{}]
-
-  known = {n for names in verify.paper.FIGURES.values() for n in names}
-  for claim in verify.CLAIMS[tier]:
-    with pytest.raises(KeyError) as missing:  # a field of a result, or a check
-      claim.measure(Found(Anything(), {}))
-    assert missing.value.args[0] not in known
+def test_every_number_has_one_row_whose_source_exists():
+  names = [row.what for row in paper.ROWS]
+  assert len(set(names)) == len(names)
+  assert len(paper.HEADLINES) == 9
+  assert set(paper.HEADLINES) <= set(names)
+  assert not set(paper.EXPERIMENTS) & set(theory_configs.CHECKS)
+  for row in paper.ROWS:
+    assert row.source in {*paper.EXPERIMENTS, *paper.QUICK_CHECKS}
+    assert row.statistic in ("mean", "largest", "share", "entry")
+    for target in (row.quick, row.authors):
+      assert target is None or (target.gap is None) == (not target.reason)

@@ -1,0 +1,1 @@
+"""The command that times the library, and its measurements."""

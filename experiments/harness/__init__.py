@@ -1,0 +1,1 @@
+"""What the commands share: start and end, signals, the training loop."""

@@ -1,0 +1,173 @@
+"""How every command starts, and how it ends on an error."""
+
+from collections.abc import Callable, Sequence
+import os
+import pathlib
+import sys
+from typing import Any, NoReturn
+
+from absl import app
+from absl import flags
+from absl import logging
+import jax
+from ml_collections import config_flags
+
+from experiments.harness import signals
+from icl_causal import runs
+from icl_causal.config import fields
+
+flags.disclaim_key_flags()  # flags defined here belong to the command
+
+
+class Refused(Exception):
+  """A command line that is refused: what is wrong, and what would be right."""
+
+
+class NonFinite(Exception):
+  """A number that is not finite, with its step."""
+
+
+def run(main: Callable[[], None]):
+  """Parses the flags and runs `main`.
+
+  Refused input, and a file that can't be read or written, ends in one line on
+  stderr and exit code 2. A number that is not finite ends in one line and exit
+  code 3. A run that stops on a signal prints the command that resumes it.
+  Anything else is a bug and prints a traceback.
+  """
+
+  def guarded(argv: Sequence[str]):
+    configure()
+    if flags.FLAGS.compile_cache:
+      keep_compiled()
+    try:
+      if argv[1:]:
+        raise Refused(f"unknown argument {argv[1]!r}: options start with --")
+      main()
+    except (Refused, fields.ConfigError, runs.RunError) as error:
+      _stop(error, 2)
+    except NonFinite as error:
+      _stop(error, 3)
+    except OSError as error:
+      _stop(f"{error.filename or 'the system'}: {error.strerror or error}", 2)
+    except KeyboardInterrupt:
+      _stop("interrupted", 130)
+    except signals.Stopped as stopped:
+      print(f"{stopped}; resume with: {signals.command_again()}")
+
+  flags.DEFINE_bool(
+    "compile_cache",
+    True,
+    "Keep compiled programs for the next time, in JAX_COMPILATION_CACHE_DIR or "
+    "else in the user's cache folder.",
+  )
+  logging.set_verbosity(logging.FATAL)
+  app.run(guarded, flags_parser=_parse)
+
+
+def configure():
+  """Settings of jax for every command."""
+  # Matrix products in full float32 on every device: losses are compared to
+  # the third decimal, and the default of a TPU has eight bits.
+  jax.config.update("jax_default_matmul_precision", "float32")
+
+
+def cores() -> int:
+  """The processor cores that this process may run on."""
+  if hasattr(os, "sched_getaffinity"):  # not on every system
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
+
+
+def use_cores(num: int):
+  """Makes jax use `num` cores of the processor as separate devices.
+
+  The arrays of this project are small, and XLA splits few of its operations
+  over cores. Splitting the prompts or the runs is faster. An environment that
+  sets the number of devices takes precedence, and accelerators stay as they
+  are.
+  """
+  is_set = "xla_force_host_platform_device_count" in os.environ.get(
+    "XLA_FLAGS", ""
+  )
+  if not is_set and "JAX_NUM_CPU_DEVICES" not in os.environ:
+    jax.config.update("jax_num_cpu_devices", num)
+
+
+def keep_compiled():
+  """Makes jax keep compiled programs on disk.
+
+  In the directory of jax's own variable, by default icl_causal/jax in the
+  user's cache folder, $XDG_CACHE_HOME or ~/.cache.
+  """
+  if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    folder = pathlib.Path(caches).expanduser() / "icl_causal" / "jax"
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+  if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def define_run_flags():
+  """Defines --config, --workdir and --overwrite for the calling command.
+
+  Flags are defined when a command starts, not when its module is imported, so
+  that one process can import several.
+  """
+  config_flags.DEFINE_config_file(
+    "config", help_string="configs/NAME.py:VARIANT[,TIER]", lock_config=True
+  )
+  flags.DEFINE_string(
+    "workdir", None, "Run directory; by default one under runs/."
+  )
+  flags.DEFINE_bool(
+    "overwrite", False, "Delete the contents of the run directory first."
+  )
+
+
+def define_read_flags():
+  """Defines --workdir and --config for a command that reads a run."""
+  flags.DEFINE_string("workdir", None, "Directory of a run.")
+  config_flags.DEFINE_config_file(
+    "config", help_string="A config file that registers parts of your own."
+  )
+
+
+def config() -> Any:
+  """The ConfigDict of --config."""
+  value = flags.FLAGS.config
+  if value is None:
+    raise Refused("--config is missing: configs/NAME.py:VARIANT[,TIER]")
+  try:
+    value.to_dict()  # reads a missing file only now
+  except OSError as error:
+    raise Refused(f"--config: {error}") from error
+  return value
+
+
+def workdir(default: str) -> pathlib.Path:
+  """The run directory, runs/DEFAULT unless --workdir names another."""
+  return pathlib.Path(flags.FLAGS.workdir or f"runs/{default}")
+
+
+def existing_workdir() -> pathlib.Path:
+  """The run directory of --workdir, for commands that read a run."""
+  if flags.FLAGS.workdir is None:
+    raise Refused("--workdir is missing: the directory of a run")
+  return pathlib.Path(flags.FLAGS.workdir)
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+  try:
+    return flags.FLAGS(argv)
+  except AttributeError as error:  # what ml_collections raises for a KeyError
+    cause = error.args[0]
+    name = cause.args[0] if isinstance(cause, KeyError) else cause
+    _stop(f"--config has no such field: {name}", 2)
+  except Exception as error:  # a config file may raise anything
+    _stop(str(error).strip().splitlines()[-1], 2)
+
+
+def _stop(message: Any, code: int) -> NoReturn:
+  print("error:", " ".join(str(message).split()), file=sys.stderr)
+  sys.exit(code)

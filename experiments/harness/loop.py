@@ -1,0 +1,348 @@
+"""The training loop: runs of one program, from where they stand to their end.
+
+Every run has its own directory, the same whether it is trained alone or beside
+others. The loop evaluates every `train.eval_every` steps, appends a row to each
+metrics.jsonl and saves states. A run whose loss or gradient is not finite is
+marked as failed while the others continue.
+"""
+
+from collections.abc import Callable, Sequence
+import contextlib
+import sys
+import time
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import tqdm
+
+from experiments.harness import app
+from experiments.harness import batches
+from experiments.harness import clock as clocks
+from experiments.harness import distributed
+from experiments.harness import loggers
+from experiments.harness import signals
+from experiments.harness.grid import Run
+from icl_causal import metrics
+from icl_causal import runs
+from icl_causal import training
+from icl_causal.analysis import recovery
+
+
+class Job(NamedTuple):
+  """The fixed parts of a training.
+
+  Attributes:
+    batch: runs of one program, whose directories are prepared and locked.
+    trainer: of the batch.
+    group: the processes that train it.
+    keep: how many checkpoints to keep, one for each evaluation. By default two,
+      and a save is skipped if it would take too much of the time.
+    stop: whether a stop is requested; called after every evaluation.
+    log: called when metrics.jsonl has new rows.
+  """
+
+  batch: Sequence[Run]
+  trainer: batches.Trainer
+  group: distributed.Group
+  keep: int | None = None
+  stop: Callable[[], bool] = signals.never
+  log: Callable[[], None] = loggers.none
+
+
+class Progress(NamedTuple):
+  """Where the runs of a batch stand.
+
+  Attributes:
+    step: the same for all runs.
+    state: of all runs, on the devices.
+    live: indices of the runs that are neither finished nor failed.
+    maps: for each run, the layer-1 attention by step.
+    failures: by index, the records of runs that failed in this process.
+  """
+
+  step: int
+  state: training.TrainState
+  live: set[int]
+  maps: list[dict[int, np.ndarray]]
+  failures: dict[int, dict]
+
+
+def train_single(
+  run: Run,
+  group: distributed.Group,
+  keep: int | None = None,
+  stop: Callable[[], bool] = signals.never,
+  log: Callable[[], None] = loggers.none,
+):
+  """Trains one run over all devices; a run that failed before is tried again.
+
+  The arguments are those of `Job`.
+
+  Raises:
+    NonFinite: if the loss or the gradient is not finite.
+    Stopped: if a stop is requested.
+  """
+  started = time.monotonic()
+  with group.raise_together():
+    if group.is_writer:
+      (run.workdir / "failed.json").unlink(missing_ok=True)
+  trainer = batches.single(run)
+  failures = train(Job([run], trainer, group, keep, stop, log), started)
+  for failed in failures.values():
+    raise app.NonFinite(
+      f"{failed['what']} at step {failed['step']}: stopped; {run.workdir} "
+      "keeps the last state saved before it, and failed.json the last losses"
+    )
+
+
+def train_batch(
+  batch: Sequence[Run],
+  at_once: int,
+  stop: Callable[[], bool] = signals.never,
+):
+  """Trains runs of one program side by side, in this process alone.
+
+  Args:
+    batch: the runs; those that are done are not trained again.
+    at_once: how many runs a device works on at once.
+    stop: as in `Job`.
+
+  Raises:
+    RunError: if another process trains one of them.
+    Stopped: if a stop is requested.
+  """
+  if all(runs.is_done(run.workdir) for run in batch):
+    return
+  started = time.monotonic()
+  with contextlib.ExitStack() as stack:
+    for run in batch:
+      config = run.config.to_dict()
+      stack.enter_context(runs.opened(run.workdir, config, overwrite=False))
+    trainer = batches.stacked(batch, at_once)
+    job = Job(batch, trainer, distributed.this_process(), stop=stop)
+    train(job, started)
+
+
+def train(job: Job, started: float) -> dict[int, dict]:
+  """Trains a batch to its end and writes the run directories.
+
+  Args:
+    job: the training.
+    started: when it started, by `time.monotonic`.
+
+  Returns:
+    By index, the records of runs that failed.
+
+  Raises:
+    Stopped: if a stop is requested before the last step.
+  """
+  progress, spent = _resume(job)
+  clock = clocks.start(started, spent)
+  config, group = job.batch[0].config, job.group
+  last, every = config.train.steps, config.train.eval_every
+  is_hidden = None if group.is_writer else True  # None: on a terminal only
+  with tqdm.tqdm(
+    total=last, initial=progress.step, unit="step", disable=is_hidden
+  ) as bar:
+    if progress.step == 0:
+      bar.set_postfix_str(_record(job, progress, None, clock))
+    while progress.step < last and progress.live:
+      state, steps = job.trainer.take_steps(progress.state)
+      progress = progress._replace(step=progress.step + every, state=state)
+      bar.set_postfix_str(_record(job, progress, steps, clock))
+      ends = job.stop() or progress.step == last
+      with group.raise_together():
+        if group.is_writer:
+          clock.save_if_due(ends or bool(job.keep), _save, job, progress)
+      bar.update(every)
+      if ends and progress.step < last:
+        many = f"{len(job.batch)} runs " if len(job.batch) > 1 else ""
+        raise signals.Stopped(
+          f"{many}stopped at step {progress.step} of {last}"
+        )
+  if progress.live:
+    _finish(job, progress, clock)
+  return progress.failures
+
+
+def failure(steps: training.Steps, before: int) -> dict | None:
+  """The record of the first step that is not finite, or None.
+
+  Args:
+    steps: of one run.
+    before: the number of steps before them.
+  """
+  loss_N, norm_N = map(np.asarray, steps)
+  finite_N = np.isfinite(loss_N) & np.isfinite(norm_N)
+  if finite_N.all():
+    return None
+  bad = int(np.argmin(finite_N))
+  recent = slice(max(0, bad - 7), bad + 1)
+  what = "gradient" if np.isfinite(loss_N[bad]) else "loss"
+  return {
+    "step": before + bad + 1,
+    "what": f"the {what} is not finite",
+    "last_losses": [f"{value:.6g}" for value in loss_N[recent]],
+    "last_gradient_norms": [f"{value:.6g}" for value in norm_N[recent]],
+  }
+
+
+def _resume(job: Job) -> tuple[Progress, dict[str, float]]:
+  """The newest states that all live runs have, and the seconds spent so far.
+
+  Rows and maps after these states are dropped. Live runs without a state in
+  common start again. A run that is done keeps its files; its place in the
+  stacked state is filled with a copy of another run.
+  """
+  trainer, group, num = job.trainer, job.group, len(job.batch)
+  state = trainer.to_host(trainer.start)
+  maps: list[dict[int, np.ndarray]] = [{} for _ in range(num)]
+  spent: dict[str, float] = dict.fromkeys(clocks.TIMES, 0.0)
+  live = set(range(num))
+  with group.raise_together():
+    if group.is_writer:
+      dirs = [run.workdir for run in job.batch]
+      live = {r for r in live if not runs.is_done(dirs[r])}
+      states = _common_states(
+        [dirs[r] for r in sorted(live)], _of_run(state, 0)
+      )
+      if states:
+        by_run = dict(zip(sorted(live), states, strict=True))
+        filled = [by_run.get(r, states[0]) for r in range(num)]
+        state = jax.tree.map(lambda *leaves: np.stack(leaves), *filled)
+      step = int(state.step[0])
+      for r in live:
+        rows = runs.truncate_metrics(dirs[r], step if states else -1)
+        if states:
+          if not rows or rows[-1]["step"] != step:
+            raise runs.RunError(
+              f"{dirs[r]}/metrics.jsonl ends before the saved state of step "
+              f"{step}: restore it, or start again with --overwrite"
+            )
+          saved = runs.read_attention(dirs[r])
+          maps[r] = {s: saved[s] for s in saved if s <= step}
+          spent = {k: max(spent[k], rows[-1][k]) for k in spent}
+  state, spent = group.broadcast((state, spent))
+  step = int(state.step[0])
+  on_devices = trainer.to_devices(state) if step else trainer.start
+  return (
+    Progress(step, on_devices, live, maps, {}),
+    {name: float(seconds) for name, seconds in spent.items()},
+  )
+
+
+def _common_states(workdirs, like) -> list | None:
+  """The newest states that all runs have; states of only some are deleted."""
+  states, messages = runs.load_states(workdirs, like)
+  for message in messages:
+    print(f"warning: {message}", file=sys.stderr)
+  if states is None:
+    for workdir in workdirs:
+      runs.delete_states(workdir)
+  return states
+
+
+def _record(
+  job: Job,
+  progress: Progress,
+  steps: training.Steps | None,
+  clock: clocks.Clock,
+) -> str:
+  """Writes a row of metrics for every live run, or marks it as failed.
+
+  Returns:
+    A summary for the progress bar.
+  """
+  step, rows = progress.step, []
+  measured, maps_RxHxTxT = _measure(job, progress)
+  with job.group.raise_together():
+    for r in sorted(progress.live):
+      workdir, row, of_run = job.batch[r].workdir, measured[r], None
+      if steps is not None:
+        of_run = _of_run(steps, r)
+      failed = of_run and failure(of_run, step - len(of_run.loss_N))
+      if row is None and not failed:
+        failed = {"step": step, "what": "the test loss is not finite"}
+      if failed:
+        progress.live.remove(r)
+        progress.failures[r] = failed
+        if job.group.is_writer:
+          runs.write_failure(workdir, failed)
+      elif row is not None:
+        row |= {"step": step, **_means(of_run), **clock.seconds()}
+        progress.maps[r][step] = maps_RxHxTxT[r]
+        rows.append(row)
+        if job.group.is_writer:
+          clock.save(runs.append_metrics, workdir, row)
+    if job.group.is_writer:
+      clock.save(job.log)
+  return _summary(rows)
+
+
+def _save(job: Job, progress: Progress):
+  """Saves the maps and the state of every live run."""
+  states = job.trainer.to_host(progress.state)
+  for r in sorted(progress.live):
+    workdir, maps = job.batch[r].workdir, progress.maps[r]
+    runs.write_attention(workdir, list(maps), list(maps.values()))
+    state = _of_run(states, r)
+    runs.save_state(workdir, progress.step, state, job.keep or 2)
+
+
+def _finish(job: Job, progress: Progress, clock: clocks.Clock):
+  """Writes the result of every live run."""
+  measured, _ = _measure(job, progress)
+  exact = None
+  if job.batch[0].config.eval.posterior_prompts:
+    exact = job.trainer.exact()
+  with job.group.raise_together():
+    if not job.group.is_writer:
+      return
+    for r in sorted(progress.live):
+      row = measured[r]
+      assert row is not None  # else the run has failed
+      baselines = _of_run(job.trainer.predictors, r)
+      of_run = None if exact is None else _of_run(exact, r)
+      result = row | metrics.reference_losses(baselines)
+      result |= metrics.excess_over_exact(row, baselines, of_run)
+      result |= {"steps": progress.step, **clock.seconds()}
+      runs.write_result(job.batch[r].workdir, result)
+
+
+def _measure(job: Job, progress: Progress):
+  """The measures of each run, None if not finite, and the layer-1 maps."""
+  loss_RxN, maps_RxHxTxT = job.trainer.evaluate(progress.state)
+  measured: list[dict[str, Any] | None] = []
+  for r, run in enumerate(job.batch):
+    row = None
+    if np.isfinite(loss_RxN[r]).all():
+      edges = recovery.compare(maps_RxHxTxT[r], run.graph, include_self=True)
+      baselines = _of_run(job.trainer.predictors, r)
+      row = metrics.measures(loss_RxN[r], edges, baselines)
+    measured.append(row)
+  return measured, maps_RxHxTxT
+
+
+def _of_run(tree, r: int):
+  """One run of a tree with a leading axis of runs."""
+  return jax.tree.map(lambda leaf: leaf[r], tree)
+
+
+def _means(steps: training.Steps | None) -> dict:
+  """Over the steps before an evaluation."""
+  loss = norm = None
+  if steps is not None:
+    loss = float(np.mean(steps.loss_N))
+    norm = float(np.mean(steps.gradient_norm_N))
+  return {"train_loss": loss, "gradient_norm": norm}
+
+
+def _summary(rows: list[dict]) -> str:
+  if not rows:
+    return ""
+  recovered, edges = (
+    sum(row[name] for row in rows) for name in ("edges_recovered", "edges")
+  )
+  loss = np.mean([row["loss"] for row in rows])
+  return f"loss {loss:.3f}, edges {recovered}/{edges}"

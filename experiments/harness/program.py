@@ -1,0 +1,197 @@
+"""A run as pure functions, for one run or for many in one compiled program.
+
+Runs share a program if they differ only in the arrays of their graph and in the
+fields of `TRACED`. Those are arguments; everything else is compiled in.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+from jax import numpy as jnp
+from jax.sharding import Mesh
+
+from icl_causal import metrics
+from icl_causal import parallel
+from icl_causal import training
+from icl_causal.config import build
+from icl_causal.config import record
+from icl_causal.config import streams
+from icl_causal.graphs import Graph
+
+TRACED = {
+  "seed": jnp.uint32,
+  "prior.alpha": jnp.float32,
+  "prior.gamma": jnp.float32,
+  "train.learning_rate": jnp.float32,
+  "train.weight_decay": jnp.float32,
+  "train.max_step": jnp.float32,
+  "train.second_learning_rate": jnp.float32,
+  "train.first_steps": jnp.int32,
+  "train.stop": jnp.float32,
+  "train.epsilon": jnp.float32,
+  "eval.seed": jnp.uint32,
+}
+
+
+class RunInputs(NamedTuple):
+  """The arguments by which the runs of a program differ.
+
+  Attributes:
+    graph: the causal graph.
+    values: scalars by the names of `TRACED` that the config has.
+  """
+
+  graph: Graph
+  values: dict[str, jax.Array]
+
+
+class Test(NamedTuple):
+  """The test set of a run, drawn once.
+
+  Attributes:
+    x_NxT: the tokens of the test prompts.
+    y_NxS: their targets.
+    predictors: losses of the baselines on each prompt, by name.
+  """
+
+  x_NxT: jax.Array
+  y_NxS: jax.Array
+  predictors: dict[str, jax.Array]
+
+
+class Program(NamedTuple):
+  """The functions of a run, not compiled yet; the first argument is RunInputs.
+
+  Attributes:
+    start: the state before the first step.
+    take_steps: (state, Steps) after `train.eval_every` more steps.
+    draw_test: the test set.
+    evaluate: the model of a state on the test set.
+    exact: the losses of the exact posterior and the effective sample sizes, on
+      the first `eval.posterior_prompts` test prompts, or on all if there are
+      fewer.
+  """
+
+  start: Callable[[RunInputs], training.TrainState]
+  take_steps: Callable[
+    [RunInputs, training.TrainState],
+    tuple[training.TrainState, training.Steps],
+  ]
+  draw_test: Callable[[RunInputs], Test]
+  evaluate: Callable[
+    [RunInputs, training.TrainState, Test], training.Evaluation
+  ]
+  exact: Callable[[RunInputs, Test], tuple[jax.Array, jax.Array]]
+
+
+def run_inputs(config: build.Config, graph: Graph) -> RunInputs:
+  """The inputs of the run of a config."""
+  flat = record.flatten(config.to_dict())
+  return RunInputs(
+    jax.tree.map(jnp.asarray, graph),
+    {
+      name: jnp.asarray(flat[name], dtype)
+      for name, dtype in TRACED.items()
+      if name in flat
+    },
+  )
+
+
+def fill(config: build.Config, values: dict) -> build.Config:
+  """A copy of the config with traced values in place of its numbers."""
+  filled = config.copy_and_resolve_references()
+  with filled.unlocked(), filled.ignore_type():
+    filled.update_from_flattened_dict(values)
+  return filled
+
+
+def program(config: build.Config, mesh: Mesh | None = None) -> Program:
+  """The program of a config and of all that differ in `TRACED` or the graph.
+
+  Args:
+    config: checked.
+    mesh: of devices that share the prompts of every batch.
+  """
+
+  def parts(inputs: RunInputs):
+    filled = fill(config, inputs.values)
+    model = build.model(filled, inputs.graph)
+    return filled, model, build.optimizer(filled, model)
+
+  def start(inputs: RunInputs):
+    filled, model, optimizer = parts(inputs)
+    return training.init(streams.key(filled.seed, "init"), model, optimizer)
+
+  def take_steps(inputs: RunInputs, state):
+    filled, model, optimizer = parts(inputs)
+    batch_size = config.train.batch_size
+    per_device = batch_size // (mesh.size if mesh else 1)
+    return training.train(
+      state,
+      streams.key(filled.seed, "data"),
+      num_steps=config.train.eval_every,
+      model=model,
+      optimizer=optimizer,
+      draw=build.sampler(filled, inputs.graph, batch_size, mesh),
+      epsilon=filled.train.epsilon,
+      chunk_size=parallel.chunk_size(per_device, model),
+      mesh=mesh,
+    )
+
+  def draw_test(inputs: RunInputs):
+    filled = parts(inputs)[0]
+    draw = build.sampler(filled, inputs.graph, config.eval.test_size, mesh)
+    batch = draw(streams.key(filled.eval.seed, "test"))
+    predictors = metrics.predictor_losses(
+      batch.x_T, batch.y_S, inputs.graph, filled.prior.alpha
+    )
+    return Test(batch.x_T, batch.y_S, predictors)
+
+  def evaluate(inputs: RunInputs, state, test: Test):
+    filled, model, _ = parts(inputs)
+    return training.evaluate(
+      state.params,
+      model,
+      test.x_NxT,
+      test.y_NxS,
+      config.eval.batch_size,
+      filled.train.epsilon,
+    )
+
+  def exact(inputs: RunInputs, test: Test):
+    filled = parts(inputs)[0]
+    num = min(config.eval.posterior_prompts, config.eval.test_size)
+    keys = jax.random.split(streams.key(filled.eval.seed, "posterior"), num)
+    prompts = test.x_NxT[:num], test.y_NxS[:num]
+    losses = _exact_losses(config, mesh)
+    return losses(keys, *prompts, inputs.graph, filled.prior.alpha)
+
+  return Program(start, take_steps, draw_test, evaluate, exact)
+
+
+def _exact_losses(config: build.Config, mesh: Mesh | None):
+  """Maps keys, prompts, graph and alpha to `metrics.exact_posterior_losses`."""
+
+  def losses(keys, x_NxT, y_NxS, graph, alpha):
+    return metrics.exact_posterior_losses(
+      keys,
+      x_NxT,
+      y_NxS,
+      graph,
+      alpha,
+      config.eval.posterior_samples,
+      config.prior.root_law,
+    )
+
+  if mesh is None:
+    return losses
+  split = parallel.batch_sharding(mesh).spec
+  full = parallel.replicated(mesh).spec
+  return jax.shard_map(
+    losses,
+    mesh=mesh,
+    in_specs=(split, split, split, full, full),
+    out_specs=split,
+    check_vma=False,
+  )

@@ -1,0 +1,52 @@
+"""Signals that stop a run after the current steps, with its state saved.
+
+Slurm sends SIGTERM at the end of a job's time and, by --signal, SIGUSR1 before
+it. Ctrl-C sends SIGINT.
+"""
+
+from collections.abc import Callable
+import re
+import shlex
+import signal
+import sys
+
+_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+
+
+class Stopped(Exception):
+  """The run stopped on a signal; the same command resumes it."""
+
+
+def never() -> bool:
+  """No stop is ever requested."""
+  return False
+
+
+def install_handlers() -> Callable[[], bool]:
+  """Handles signals from now on; a second one of a kind ends the process.
+
+  Returns:
+    A function that says whether a stop is requested.
+  """
+  received = []
+
+  def handle(number, frame):
+    del frame
+    received.append(number)
+    signal.signal(number, signal.SIG_DFL)
+
+  for number in _SIGNALS:
+    signal.signal(number, handle)
+  return lambda: bool(received)
+
+
+def command_again() -> str:
+  """The command line that resumes what this process started."""
+  spec = sys.modules["__main__"].__spec__
+  name = spec.name.removesuffix(".__main__") if spec else "?"
+  words = [
+    word
+    for word in sys.argv[1:]
+    if not re.fullmatch("--?(no)?overwrite(=.*)?", word)
+  ]
+  return shlex.join(["python", "-m", name, *words])

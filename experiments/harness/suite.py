@@ -1,0 +1,177 @@
+"""The experiments of the paper: their runs, training them, and their results.
+
+Results are recorded under results/TIER as a line of JSON for each run, so that
+several machines and days can share the work.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+import json
+import pathlib
+import types
+
+import jax
+
+from configs import paper
+from experiments.harness import app
+from experiments.harness import distributed
+from experiments.harness import grid
+from experiments.harness import loop
+from experiments.harness.grid import Run
+from icl_causal import runs
+from icl_causal.config import build
+from icl_causal.report import run as report
+
+NOTHING: Mapping[str, dict] = types.MappingProxyType({})
+
+
+def planned(
+  name: str, tier: str, num_seeds: int, workdir: pathlib.Path
+) -> list[Run]:
+  """The runs of an experiment from seeds 0, 1, ..; graphs vary first.
+
+  Args:
+    name: of `paper.EXPERIMENTS`.
+    tier: of configs/variants.py.
+    num_seeds: how many.
+    workdir: the runs are members of it.
+  """
+  module, variant = paper.EXPERIMENTS[name]
+  config: build.Config = module.get_config(f"{variant},{tier}")
+  axes = {}
+  if "sweep" in config:
+    axes = {"graph.seed": config.sweep.grid.graph.seed}
+    with config.unlocked():
+      del config["sweep"]
+  return [
+    grid.run(config, point, workdir)
+    for point in grid.points({"seed": range(num_seeds), **axes})
+  ]
+
+
+def train(
+  runs_of: dict[str, list[Run]], stop: Callable[[], bool], at_once: int = 8
+):
+  """Trains what is missing; runs of one program are trained side by side.
+
+  Args:
+    runs_of: runs by the name of their experiment.
+    stop: whether a stop is requested; called after every evaluation.
+    at_once: how many runs a device works on at once.
+  """
+  every = [run for group in runs_of.values() for run in group]
+  for batch in grid.divide(every, largest=256):
+    missing = sum(not runs.is_done(run.workdir) for run in batch)
+    if not missing:
+      continue
+    names = _names_of(batch, runs_of)
+    print(f"training {missing} runs: {names}", flush=True)
+    if len(batch) == 1 and _divides(batch[0].config):
+      _train_single(batch[0], stop)
+    else:
+      loop.train_batch(batch, at_once, stop)
+
+
+def read_results(
+  group: Sequence[Run], recorded: Mapping[str, dict] = NOTHING
+) -> list[dict]:
+  """The result of every run.
+
+  Args:
+    group: the runs.
+    recorded: results of runs that are not there, by name.
+
+  Raises:
+    Refused: for a run whose loss was not finite.
+  """
+  results = []
+  for run in group:
+    if failed := runs.read_failure(run.workdir):
+      raise app.Refused(
+        f"{run.workdir}: {failed['what']} at step {failed['step']}"
+      )
+    if run.name in recorded and not runs.is_done(run.workdir):
+      results.append(recorded[run.name])
+    else:
+      results.append(runs.read_result(run.workdir))
+  return results
+
+
+def write_results(
+  results: pathlib.Path,
+  name: str,
+  group: Sequence[Run],
+  recorded: Mapping[str, dict] = NOTHING,
+):
+  """A line for each run of an experiment: its name, its seeds, its result."""
+  lines = [
+    {"run": run.name} | run.point | result
+    for run, result in zip(group, read_results(group, recorded), strict=True)
+  ]
+  results.mkdir(parents=True, exist_ok=True)
+  text = "".join(
+    json.dumps(line, sort_keys=True, allow_nan=False) + "\n" for line in lines
+  )
+  runs.write_text(_file(results, name), text)
+
+
+def read_recorded(results: pathlib.Path, name: str) -> dict[str, dict]:
+  """The lines that `write_results` wrote for an experiment, by their run."""
+  path = _file(results, name)
+  if not path.exists():
+    return {}
+  lines = [json.loads(line) for line in path.read_text().splitlines()]
+  return {line["run"]: line for line in lines}
+
+
+def final_params(run: Run):
+  """The parameters at the end of a run."""
+  params = runs.load(run.workdir).params
+  if run.config.train.steps not in params:
+    raise app.Refused(
+      f"{run.workdir}: its final checkpoint is missing or unreadable; delete "
+      "the directory to retrain"
+    )
+  return params[run.config.train.steps]
+
+
+def final_attention(run: Run):
+  """The layer-1 maps of the last evaluation, H x T x T."""
+  attention = runs.read_attention(run.workdir)
+  if run.config.train.steps not in attention:
+    raise app.Refused(
+      f"{run.workdir}: its final attention maps are missing; delete the "
+      "directory to retrain"
+    )
+  return attention[run.config.train.steps]
+
+
+def _train_single(run: Run, stop: Callable[[], bool]):
+  """A run without others, on all devices, with a report."""
+  config = run.config.to_dict()
+  with runs.opened(run.workdir, config, overwrite=False) as finished:
+    if not finished:
+      loop.train_single(run, distributed.this_process(), stop=stop)
+  report.write(run.workdir)
+
+
+def _divides(config: build.Config) -> bool:
+  """Whether all devices can share the prompts of a run."""
+  counts = (
+    config.train.batch_size,
+    config.eval.test_size,
+    config.eval.posterior_prompts,
+  )
+  return not any(count % jax.device_count() for count in counts)
+
+
+def _names_of(batch: Sequence[Run], runs_of: dict[str, list[Run]]) -> str:
+  chosen = {run.name for run in batch}
+  return ", ".join(
+    name
+    for name, group in runs_of.items()
+    if chosen & {run.name for run in group}
+  )
+
+
+def _file(results: pathlib.Path, name: str) -> pathlib.Path:
+  return results / f"{name.replace(' ', '_')}.jsonl"

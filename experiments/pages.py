@@ -1,0 +1,63 @@
+"""Copies the recorded tables into the Markdown pages that show them.
+
+    python -m experiments.pages
+
+A table stands between `<!-- NAME -->` and `<!-- /NAME -->`. Run it after
+`experiments.verify`, `experiments.recipes` or `make docs/demo/result.json`.
+"""
+
+import pathlib
+import textwrap
+
+from configs import recipes
+from configs import variants
+from experiments.harness import app
+from experiments.harness import tables
+from icl_causal import runs
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def main():
+  """The command."""
+  for page in sorted({page for page, _ in shown()}):
+    runs.write_text(ROOT / page, filled(page))
+    print(page)
+
+
+def shown() -> dict[tuple[str, str], str]:
+  """The tables, by page and name."""
+  demo = tables.result_table(runs.read_result(ROOT / "docs" / "demo"))
+  results = ROOT / "results"
+  return {
+    ("README.md", "demo"): textwrap.indent(demo, "    ") + "\n",
+    ("README.md", "results"): (results / "quick/headlines.md").read_text(),
+    **{
+      ("docs/results.md", f"verify {t}"): (
+        results / t / "verify.md"
+      ).read_text()
+      for t in variants.TIERS
+    },
+    **{
+      ("docs/recipes.md", task): (results / f"recipes/{task}.md").read_text()
+      for task in recipes.TASKS
+    },
+  }
+
+
+def filled(page: str) -> str:
+  """The text of a page with its tables as they are recorded now."""
+  text = (ROOT / page).read_text()
+  for (of_page, name), table in shown().items():
+    if of_page == page:
+      start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+      if text.count(start) != 1 or text.count(end) != 1:
+        raise app.Refused(f"{page} must have one {start} and one {end}")
+      before, _, rest = text.partition(start)
+      _, _, after = rest.partition(end)
+      text = f"{before}{start}\n\n{table}\n{end}{after}"
+  return text
+
+
+if __name__ == "__main__":
+  app.run(main)

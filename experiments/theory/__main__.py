@@ -1,0 +1,29 @@
+"""Checks the theory numerically and prints a table.
+
+    python -m experiments.theory --config=configs/theory.py:gradient
+
+Writes result.json, and a figure for some checks, under --workdir.
+"""
+
+from absl import flags
+
+from experiments.harness import app
+from experiments.harness import tables
+from experiments.theory import registry
+from icl_causal.config import record
+
+
+def main():
+  """The command."""
+  config = app.config()
+  registry.validate(config)
+  digest = record.digest(config.to_dict())
+  workdir = app.workdir(f"theory-{config.check}-{digest}")
+  result = registry.result(config, workdir, flags.FLAGS.overwrite)
+  print(tables.columns(result["header"], result["rows"]))
+  print(f"\n{result['wall_seconds']:.0f} s; {workdir}/result.json")
+
+
+if __name__ == "__main__":
+  app.define_run_flags()
+  app.run(main)

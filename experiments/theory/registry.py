@@ -1,0 +1,70 @@
+"""The theory checks by name, and the functions that validate and run them.
+
+A check is a module with
+
+    FIELDS   the type and range of each field of its config
+    NEEDS    rules between fields, each config -> message or None; optional
+    check    config -> outcome.Outcome
+"""
+
+import importlib
+import pathlib
+import time
+import types
+
+from configs import theory
+from icl_causal import runs
+from icl_causal.config import build
+from icl_causal.config import fields
+
+# The checks are the entries of configs/theory.py.
+CHECKS: dict[str, types.ModuleType] = {
+  name: importlib.import_module(f"experiments.theory.{name}")
+  for name in theory.CHECKS
+}
+
+
+def validate(config: build.Config):
+  """Raises ConfigError for the first field or rule that is broken."""
+  flat = config.to_dict()
+  fields.check(flat, "seed", fields.SEED)
+  fields.check(flat, "check", fields.one_of(CHECKS))
+  module = CHECKS[config.check]
+  fields.check_known(flat, ["check", "seed", *module.FIELDS])
+  for name, field in module.FIELDS.items():
+    fields.check(flat, name, field)
+  for need in getattr(module, "NEEDS", ()):
+    if message := need(config):
+      raise fields.ConfigError(message)
+
+
+def result(
+  config: build.Config, workdir: pathlib.Path, overwrite: bool = False
+) -> dict:
+  """The result of a check, read from `workdir` if it is finished there.
+
+  Args:
+    config: validated.
+    workdir: the run directory; created if it is missing.
+    overwrite: runs the check again if it is finished.
+
+  Returns:
+    The contents of result.json: `header`, `rows` and `wall_seconds`.
+  """
+  with runs.opened(workdir, config.to_dict(), overwrite) as finished:
+    if finished:
+      print(f"{workdir} is finished; --overwrite runs it again")
+    else:
+      started = time.monotonic()
+      outcome = CHECKS[config.check].check(config)
+      if outcome.figure is not None:
+        runs.save_figure(workdir, config.check, outcome.figure)
+      runs.write_result(
+        workdir,
+        {
+          "header": outcome.header,
+          "rows": outcome.rows,
+          "wall_seconds": time.monotonic() - started,
+        },
+      )
+  return runs.read_result(workdir)

@@ -1,0 +1,1 @@
+"""Analysis of prompts and models: information, gradients, graph recovery."""

@@ -1,0 +1,179 @@
+"""From a config to the objects of the library; every field is checked here."""
+
+import importlib
+import types
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+import optax
+
+from icl_causal import parallel
+from icl_causal import priors
+from icl_causal import sampling
+from icl_causal.config import fields
+from icl_causal.config import parts
+from icl_causal.config import record
+from icl_causal.config.fields import ConfigError
+from icl_causal.graphs import Graph
+from icl_causal.sampling import Prompt
+
+# An ml_collections.ConfigDict, whose fields a type checker can't know.
+Config = Any
+
+_OTHER_FIELDS = {
+  "seed": fields.SEED,
+  "eval.test_size": fields.at_least(2),
+  "eval.batch_size": fields.at_least(1),
+  "eval.posterior_prompts": fields.at_least(0),
+  "eval.posterior_samples": fields.at_least(2),
+  "eval.seed": fields.SEED,
+}
+
+
+def load(
+  module: str | types.ModuleType, variant: str = "", **changes: Any
+) -> Config:
+  """A checked config, without command-line flags.
+
+  Args:
+    module: with a function `get_config`, or its dotted name, such as
+      `configs.single_parent`.
+    variant: `VARIANT[,TIER]`; by default that of the module.
+    changes: fields by dotted names, such as `**{"train.steps": 512}`.
+
+  Raises:
+    ConfigError: for a field that is unknown or out of range.
+  """
+  if isinstance(module, str):
+    module = importlib.import_module(module)
+  config = module.get_config(*([variant] if variant else []))
+  known = record.flatten(config.to_dict())
+  for name in changes:
+    if name not in known:
+      raise ConfigError(f"{name} is not a field of this config")
+  with config.ignore_type():
+    config.update_from_flattened_dict(changes)
+  base = config.copy_and_resolve_references()
+  if "sweep" in base:  # experiments.sweep checks every run of it
+    with base.unlocked():
+      del base["sweep"]
+  check(base)
+  return config
+
+
+def check(config: Config):
+  """Raises ConfigError for the first field or rule that is broken."""
+  flat = record.flatten(config.to_dict())
+  known = dict(_OTHER_FIELDS)
+  for kind in parts.KINDS.values():
+    choice = f"{kind.group}.{kind.choice}"
+    fields.check(flat, choice, fields.one_of(kind.table))
+    own = {**kind.common, **kind.table[flat[choice]].fields}
+    known |= {f"{kind.group}.{name}": field for name, field in own.items()}
+    known[choice] = fields.one_of(kind.table)
+  fields.check_known(flat, known)
+  for name, field in known.items():
+    fields.check(flat, name, field)
+  fields.check_multiple(flat, "train.steps", "train.eval_every")
+  fields.check_multiple(flat, "eval.test_size", "eval.batch_size")
+  is_dirichlet = parts.chosen(config, "prior")[0].make is priors.dirichlet
+  if config.eval.posterior_prompts and not is_dirichlet:
+    raise ConfigError(
+      f"eval.posterior_prompts = {config.eval.posterior_prompts}: must be 0 "
+      f"unless prior.name = 'dirichlet', and it is {config.prior.name!r}"
+    )
+  for kind in parts.KINDS:
+    for need in parts.chosen(config, kind)[0].needs:
+      if message := need(config):
+        raise ConfigError(message)
+
+
+def check_devices(config: Config):
+  """Raises ConfigError unless the prompts divide over all devices."""
+  flat = record.flatten(config.to_dict())
+  for name in (
+    "train.batch_size",
+    "eval.test_size",
+    "eval.posterior_prompts",
+  ):
+    if flat[name] % jax.device_count():
+      raise ConfigError(
+        f"{name} = {flat[name]}: must be a multiple of the "
+        f"{jax.device_count()} devices"
+      )
+
+
+def graph(config: Config) -> Graph:
+  """The causal graph.
+
+  Raises:
+    ConfigError: if the fields make no graph, or none for this root law.
+  """
+  part, arguments = parts.chosen(config, "graph")
+  try:
+    built = part.make(**arguments)
+  except ValueError as error:
+    raise ConfigError(f"graph: {error}") from error
+  K = built.parents_TxK.shape[1]
+  if K > 1 and config.prior.root_law == "stationary":
+    raise ConfigError(
+      f"prior.root_law = 'stationary': must be 'uniform' or 'dirichlet' on a "
+      f"graph with up to {K} parents"
+    )
+  return built
+
+
+def prior(config: Config) -> priors.Prior:
+  """The law of the kernels."""
+  part, arguments = parts.chosen(config, "prior")
+  return part.make(
+    alpha=config.prior.alpha, root_law=config.prior.root_law, **arguments
+  )
+
+
+def model(config: Config, graph: Graph):
+  """The model, for the sizes of the graph and the prior.
+
+  Raises:
+    ConfigError: if it does not fit the graph.
+  """
+  part, arguments = parts.chosen(config, "model")
+  T, K = graph.parents_TxK.shape
+  try:
+    built = part.make(S=config.prior.S, T=T, **arguments)
+  except ValueError as error:
+    raise ConfigError(f"model: {error}") from error
+  if K > built.first_layer_heads:
+    raise ConfigError(
+      f"model: the first layer needs at least {K} heads, one for each parent, "
+      f"and has {built.first_layer_heads}"
+    )
+  return built
+
+
+def optimizer(config: Config, model) -> optax.GradientTransformation:
+  """The optimizer of the model, with its schedule over all of the training."""
+  part, arguments = parts.chosen(config, "optimizer")
+  return part.make(
+    model=model,
+    steps=config.train.steps,
+    learning_rate=config.train.learning_rate,
+    **arguments,
+  )
+
+
+def sampler(
+  config: Config, graph: Graph, batch_size: int, mesh: Mesh | None = None
+):
+  """A function of a key that draws a batch, split over the mesh if given."""
+  law, S = prior(config), config.prior.S
+
+  def draw(key: jax.Array) -> Prompt:
+    batch = sampling.sample_batch(key, graph, law, S, batch_size)
+    if mesh is None:
+      return batch
+    sharding = parallel.batch_sharding(mesh)
+    return jax.lax.with_sharding_constraint(batch, sharding)
+
+  return draw

@@ -1,0 +1,102 @@
+"""Types and ranges of config fields, with the message for other values."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+import math
+from typing import Any, NamedTuple
+
+
+class ConfigError(ValueError):
+  """A config that is refused: what is wrong, and what would be right."""
+
+
+class Field(NamedTuple):
+  """The values that a field may have.
+
+  Attributes:
+    type: of the value; an int counts as a float.
+    holds: whether a value of that type is allowed.
+    allowed: the same in words.
+  """
+
+  type: type
+  holds: Callable[[Any], bool]
+  allowed: str
+
+
+def one_of(names: Collection[str]) -> Field:
+  """One of some names."""
+  return Field(str, lambda v: v in names, "one of " + ", ".join(names))
+
+
+def at_least(low: int) -> Field:
+  """An integer with a lower bound."""
+  return Field(int, lambda v: v >= low, f"an integer of at least {low}")
+
+
+def between(low: float, high: float) -> Field:
+  """A number with bounds."""
+  return Field(
+    float, lambda v: low <= v <= high, f"a number from {low:g} to {high:g}"
+  )
+
+
+def tuple_of(entry: Field | Sequence[Field]) -> Field:
+  """A tuple of one value or more, or of tuples with a value for each field."""
+  if isinstance(entry, Field):
+    inner = entry
+  else:
+    inner = Field(
+      tuple,
+      lambda v: len(v) == len(entry) and all(map(holds, entry, v)),
+      f"({', '.join(field.allowed for field in entry)})",
+    )
+  return Field(
+    tuple,
+    lambda v: len(v) > 0 and all(holds(inner, value) for value in v),
+    f"a tuple of one or more, each {inner.allowed}",
+  )
+
+
+SEED = Field(int, lambda v: 0 <= v < 2**32, "an integer from 0 to 2**32 - 1")
+POSITIVE = Field(float, lambda v: 0 < v < math.inf, "a positive number")
+ALPHA = between(1e-6, 1e6)  # float32 cannot represent draws beyond these
+NOT_NEGATIVE = Field(float, lambda v: 0 <= v < math.inf, "a number >= 0")
+FINITE = Field(float, math.isfinite, "a finite number")
+SHARE = Field(float, lambda v: 0 <= v <= 1, "a number from 0 to 1")
+BELOW_ONE = Field(float, lambda v: 0 <= v < 1, "a number from 0 to below 1")
+FLAG = Field(bool, lambda v: True, "True or False")
+TUPLE = Field(tuple, lambda v: True, "a tuple")
+
+
+def check(flat: Mapping, name: str, field: Field):
+  """Raises ConfigError if the field is missing or has a value it may not."""
+  if name not in flat:
+    raise ConfigError(f"the config has no {name}")
+  if not holds(field, flat[name]):
+    raise ConfigError(f"{name} = {flat[name]!r}: must be {field.allowed}")
+
+
+def check_known(flat: Mapping, known: Collection[str]):
+  """Raises ConfigError for a field that nothing reads."""
+  for name in flat:
+    if name not in known:
+      raise ConfigError(f"{name} is not a field of this experiment")
+
+
+def check_multiple(flat: Mapping, total: str, part: str):
+  """Raises ConfigError unless one field is a multiple of the other."""
+  if flat[total] % flat[part]:
+    raise ConfigError(
+      f"{total} = {flat[total]}: must be a multiple of {part} = {flat[part]}"
+    )
+
+
+def holds(field: Field, value) -> bool:
+  """Whether the field may have the value."""
+  return _is_a(value, field.type) and field.holds(value)
+
+
+def _is_a(value, expected: type) -> bool:
+  if isinstance(value, bool) or expected is bool:
+    return isinstance(value, bool) and expected is bool
+  return isinstance(value, (int, float) if expected is float else expected)

@@ -1,0 +1,10 @@
+"""The independent streams of randomness that a seed feeds."""
+
+import jax
+
+_STREAMS = ("graph", "init", "data", "test", "posterior")
+
+
+def key(seed, stream: str) -> jax.Array:
+  """The typed key of one stream; the seed may be traced."""
+  return jax.random.fold_in(jax.random.key(seed), _STREAMS.index(stream))

@@ -1,0 +1,1 @@
+"""Figures of runs and analyses: arrays in, matplotlib Figure out."""

@@ -1,0 +1,80 @@
+"""The figures of a finished run, and the page that holds them."""
+
+import json
+import pathlib
+
+from icl_causal import graphs
+from icl_causal import runs
+from icl_causal.analysis import recovery
+from icl_causal.config import record
+from icl_causal.plotting import arcs
+from icl_causal.plotting import curves
+from icl_causal.plotting import matrices
+from icl_causal.report import page
+from icl_causal.report import summary
+
+_CAPTIONS = {
+  "loss": "Test loss during training, and the losses of the baselines.",
+  "attention": "The graph beside the attention of the first layer, averaged "
+  "over the test prompts. The edges of the graph are framed.",
+  "graph": "The causal graph: edges that the first layer recovers, edges that "
+  "it misses, and roots that attend to one earlier position.",
+  "parameters": "The parameters by blocks of the residual stream.",
+}
+
+
+def write(workdir: pathlib.Path):
+  """Writes figures/ and report.html of a finished run.
+
+  Everything is read from the directory, so that an old report can be redrawn.
+
+  Raises:
+    RunError: if the run is not finished, or its files can't be read.
+  """
+  run = runs.load(workdir)
+  if run.result is None:
+    raise runs.RunError(f"{workdir} is not finished: it has no result.json")
+  if not run.attention:
+    raise runs.RunError(f"{workdir} has no attention.npz to draw")
+  for name, figure in figures(run).items():
+    runs.save_figure(workdir, name, figure)
+  T = run.graph.parents_TxK.shape[0]
+  html = page.page(
+    title=f"{run.config.graph.name}, S = {run.config.prior.S}, T = {T}",
+    rows=summary.rows(run.result),
+    figures=[
+      (workdir / f"figures/{name}.png", _CAPTIONS[name]) for name in _CAPTIONS
+    ],
+    listings={
+      "config.json": record.canonical(run.config.to_dict()),
+      "environment.json": (workdir / "environment.json").read_text(),
+      "result.json": json.dumps(run.result, indent=2, sort_keys=True),
+    },
+  )
+  runs.write_text(workdir / "report.html", html)
+
+
+def figures(run: runs.Run) -> dict:
+  """The matplotlib figures of a finished run, by name."""
+  last_HxTxT = run.attention[max(run.attention)]
+  edges = recovery.compare(last_HxTxT, run.graph, include_self=True)
+  assert run.result is not None
+  return {
+    "loss": curves.loss_curve(
+      [row["step"] for row in run.history],
+      [row["loss"] for row in run.history],
+      summary.baselines(run.result),
+    ),
+    "attention": matrices.graph_and_attention(
+      graphs.adjacency(run.graph), last_HxTxT
+    ),
+    "graph": arcs.graph_drawing(
+      run.graph.parents_TxK.shape[0],
+      edges.recovered_edges,
+      edges.missed_edges,
+      edges.false_edges,
+    ),
+    "parameters": matrices.parameter_blocks(
+      run.model.parameter_blocks(run.newest)
+    ),
+  }

@@ -1,0 +1,46 @@
+"""The result of a run as rows of text."""
+
+from collections.abc import Mapping
+
+
+def rows(result: Mapping) -> list[tuple[str, str]]:
+  """The table of a result, (what, value)."""
+  attention = "none"
+  if result["edges"]:
+    attention = (
+      f"{result['parent_attention_mean']:.3f} on average, "
+      f"{result['parent_attention_min']:.3f} at least"
+    )
+  return [
+    ("edges recovered", f"{result['edges_recovered']} of {result['edges']}"),
+    ("false parents", str(result["false_parents"])),
+    ("attention on the parent", attention),
+    ("loss (nats)", _with_error(result, "loss")),
+    ("  edge posterior", f"{result['edge_posterior_loss']:.4f}"),
+    ("  excess over it", _with_error(result, "excess_loss")),
+    ("  exact posterior", _with_error(result, "exact_posterior_loss")),
+    ("  excess over it", _with_error(result, "excess_over_exact")),
+    ("  entropy", f"{result['entropy']:.4f}"),
+    ("  unigram", f"{result['unigram_loss']:.4f}"),
+    ("  uniform", f"{result['uniform_loss']:.4f}"),
+    ("steps", str(result["steps"])),
+    ("seconds", f"{result['wall_seconds']:.1f}"),
+    ("  of them saving", f"{result['saving_seconds']:.1f}"),
+  ]
+
+
+def baselines(result: Mapping) -> dict[str, float]:
+  """The losses of the baselines in nats, by the names to show."""
+  names = ("uniform_loss", "unigram_loss", "edge_posterior_loss")
+  names += ("exact_posterior_loss", "entropy")
+  return {
+    name.removesuffix("_loss").replace("_", " "): result[name]
+    for name in names
+    if result[name] is not None
+  }
+
+
+def _with_error(result: Mapping, name: str) -> str:
+  if result[name] is None:
+    return "-"
+  return f"{result[name]:.4f} +- {result[name + '_standard_error']:.4f}"

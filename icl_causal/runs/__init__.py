@@ -1,0 +1,29 @@
+"""Run directories: written while training, opened afterwards with `load`."""
+
+from icl_causal.runs.checkpoints import delete_states as delete_states
+from icl_causal.runs.checkpoints import load_state as load_state
+from icl_causal.runs.checkpoints import load_states as load_states
+from icl_causal.runs.checkpoints import save_state as save_state
+from icl_causal.runs.directory import append_metrics as append_metrics
+from icl_causal.runs.directory import is_done as is_done
+from icl_causal.runs.directory import is_finished as is_finished
+from icl_causal.runs.directory import opened as opened
+from icl_causal.runs.directory import prepare as prepare
+from icl_causal.runs.directory import read_attention as read_attention
+from icl_causal.runs.directory import read_config as read_config
+from icl_causal.runs.directory import read_failure as read_failure
+from icl_causal.runs.directory import read_metrics as read_metrics
+from icl_causal.runs.directory import read_result as read_result
+from icl_causal.runs.directory import truncate_metrics as truncate_metrics
+from icl_causal.runs.directory import write_attention as write_attention
+from icl_causal.runs.directory import write_failure as write_failure
+from icl_causal.runs.directory import write_result as write_result
+from icl_causal.runs.environment import FORMAT as FORMAT
+from icl_causal.runs.files import RunError as RunError
+from icl_causal.runs.files import save_figure as save_figure
+from icl_causal.runs.files import write_text as write_text
+from icl_causal.runs.load import Member as Member
+from icl_causal.runs.load import Run as Run
+from icl_causal.runs.load import load as load
+from icl_causal.runs.load import load_sweep as load_sweep
+from icl_causal.runs.locking import lock as lock

@@ -1,0 +1,218 @@
+"""The run directory: a run's config, environment, metrics, states and result.
+
+    config.json       the resolved config, canonical
+    environment.json  versions, backend, devices, flags, git revision, format
+    metrics.jsonl     a row for each evaluation
+    attention.npz     the layer-1 attention maps of these evaluations
+    checkpoints/      the newest states
+    failed.json       where a loss or a gradient was not finite
+    result.json       written last: a run that has it is finished
+    figures/, report.html
+
+Each file is written completely or not at all. A write error is reported in one
+line.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+import contextlib
+import io
+import json
+import pathlib
+import shutil
+
+import numpy as np
+
+from icl_causal.config import record
+from icl_causal.runs import environment
+from icl_causal.runs import files
+from icl_causal.runs import locking
+from icl_causal.runs.files import RunError
+
+# What may be in a directory before the config is.
+_EARLY = {locking.NAME, "environment.json"}
+_EARLY |= {".environment.json.tmp", ".config.json.tmp"}
+
+
+@contextlib.contextmanager
+def opened(
+  workdir: pathlib.Path, config: Mapping, overwrite: bool
+) -> Iterator[bool]:
+  """`prepare` for a run, with a lock that keeps other processes out.
+
+  A finished run is only read, and not locked.
+
+  Raises:
+    RunError: as `prepare`, and if another process has the lock.
+  """
+  _refuse_foreign(workdir)
+  if not overwrite and is_finished(workdir):
+    yield prepare(workdir, config, overwrite)
+    return
+  with locking.lock(workdir):
+    yield prepare(workdir, config, overwrite)
+
+
+def prepare(workdir: pathlib.Path, config: Mapping, overwrite: bool) -> bool:
+  """Creates the directory for this config, or checks that it is of this config.
+
+  Args:
+    workdir: created if it is missing.
+    config: of the run; the one in the directory must equal it.
+    overwrite: delete what the directory holds of an earlier run.
+
+  Returns:
+    Whether the run in it is finished.
+
+  Raises:
+    RunError: if the directory holds something that is not this run.
+  """
+  _refuse_foreign(workdir)
+  config_path = workdir / "config.json"
+  if config_path.exists() and not overwrite:
+    own = json.loads(record.canonical(config))
+    _check_same(read_config(workdir), own, workdir)
+    return is_finished(workdir)
+  with files.writing(workdir):
+    workdir.mkdir(parents=True, exist_ok=True)
+    _clear(workdir)
+  made = record.canonical(environment.environment())
+  files.write_text(workdir / "environment.json", made)
+  files.write_text(config_path, record.canonical(config))
+  return False
+
+
+def is_finished(workdir: pathlib.Path) -> bool:
+  """Whether the run has its result."""
+  return (workdir / "result.json").exists()
+
+
+def is_done(workdir: pathlib.Path) -> bool:
+  """Whether the run is finished, or stopped at a number that is not finite."""
+  return is_finished(workdir) or (workdir / "failed.json").exists()
+
+
+def read_config(workdir: pathlib.Path) -> dict:
+  """The config of a run, as plain dicts and lists.
+
+  Raises:
+    RunError: also if the run is of a version whose directories differ.
+  """
+  config = files.read_json(workdir / "config.json")
+  made = files.read_json(workdir / "environment.json")
+  if made.get("format") != environment.FORMAT:
+    raise RunError(
+      f"{workdir} was made by icl_causal {made.get('icl_causal', '< 0.1')}, "
+      f"and {environment.version()} can't read it: use that version, or delete "
+      "it with --overwrite"
+    )
+  return config
+
+
+def write_result(workdir: pathlib.Path, result: Mapping):
+  """Finishes the run."""
+  files.write_text(workdir / "result.json", record.canonical(result))
+
+
+def read_result(workdir: pathlib.Path) -> dict:
+  """The result of a finished run."""
+  return files.read_json(workdir / "result.json")
+
+
+def write_failure(workdir: pathlib.Path, failed: Mapping):
+  """Marks a run whose loss or gradient was not finite."""
+  files.write_text(workdir / "failed.json", record.canonical(failed))
+
+
+def read_failure(workdir: pathlib.Path) -> dict | None:
+  """The record of `write_failure`, or None."""
+  path = workdir / "failed.json"
+  return files.read_json(path) if path.exists() else None
+
+
+def append_metrics(workdir: pathlib.Path, row: Mapping):
+  """Adds a row of flat keys to metrics.jsonl."""
+  files.append_line(workdir / "metrics.jsonl", row)
+
+
+def read_metrics(workdir: pathlib.Path) -> list[dict]:
+  """The rows of metrics.jsonl, without a last one that was truncated."""
+  return files.read_lines(workdir / "metrics.jsonl")
+
+
+def truncate_metrics(workdir: pathlib.Path, step: int) -> list[dict]:
+  """Drops the rows after `step`, which a resumed run writes again."""
+  rows = [row for row in read_metrics(workdir) if row["step"] <= step]
+  text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+  files.write_text(workdir / "metrics.jsonl", text)
+  return rows
+
+
+def write_attention(
+  workdir: pathlib.Path, steps: Sequence[int], maps: Sequence[np.ndarray]
+):
+  """Writes the history of the layer-1 attention.
+
+  Args:
+    workdir: of the run.
+    steps: N of them.
+    maps: H x T x T for each step; stored are their lower triangles as float16.
+  """
+  maps_NxHxTxT = np.stack(maps).astype(np.float16)
+  lower = np.tril_indices(maps_NxHxTxT.shape[-1])
+  buffer = io.BytesIO()
+  np.savez(
+    buffer, steps=np.asarray(steps), lower_NxHxM=maps_NxHxTxT[..., *lower]
+  )
+  files.write_bytes(workdir / "attention.npz", buffer.getvalue())
+
+
+def read_attention(workdir: pathlib.Path) -> dict[int, np.ndarray]:
+  """The layer-1 attention maps, H x T x T, by their steps."""
+  path = workdir / "attention.npz"
+  if not path.exists():
+    return {}
+  try:
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+      steps_N, lower_NxHxM = arrays["steps"], arrays["lower_NxHxM"]
+    N, H, M = lower_NxHxM.shape
+    T = round((2 * M + 0.25) ** 0.5 - 0.5)
+    maps_NxHxTxT = np.zeros((N, H, T, T), np.float32)
+    maps_NxHxTxT[..., *np.tril_indices(T)] = lower_NxHxM
+    return dict(zip(steps_N.tolist(), maps_NxHxTxT, strict=True))
+  except Exception as error:  # whatever numpy raises for a damaged file
+    cause = str(error).partition("\n")[0]
+    raise RunError(f"{path} is damaged: {cause}") from error
+
+
+def _refuse_foreign(workdir: pathlib.Path):
+  if workdir.exists() and not workdir.is_dir():
+    raise RunError(f"{workdir} is not a directory")
+  if not workdir.exists() or (workdir / "config.json").exists():
+    return
+  if {path.name for path in workdir.iterdir()} - _EARLY:
+    raise RunError(
+      f"{workdir} is not empty and not a run (it has no config.json): name "
+      "another --workdir"
+    )
+
+
+def _clear(workdir: pathlib.Path):
+  """Deletes a run; last its config, which marks the directory as a run."""
+  for path in sorted(workdir.iterdir(), key=lambda p: p.name == "config.json"):
+    if path.is_dir() and not path.is_symlink():
+      shutil.rmtree(path)
+    elif path.name != locking.NAME:
+      path.unlink()
+
+
+def _check_same(other: dict, config: dict, workdir: pathlib.Path):
+  old, new = record.flatten(other), record.flatten(config)
+  keys = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
+  if keys:
+    fields = ", ".join(
+      f"{key} is {old.get(key)} there and {new.get(key)} here" for key in keys
+    )
+    raise RunError(
+      f"{workdir} holds another run ({fields}): name another --workdir, or "
+      "delete it with --overwrite"
+    )

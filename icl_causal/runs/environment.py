@@ -1,0 +1,54 @@
+"""What a run ran on: versions, devices, and the revision of this code."""
+
+import importlib.metadata
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+
+import jax
+
+# The format of run directories. It is raised by a change after which an older
+# directory, its states or its data would be misread.
+FORMAT = 3
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
+
+
+def environment() -> dict:
+  """The record that becomes environment.json."""
+  return {
+    "icl_causal": version(),
+    "format": FORMAT,
+    "python": platform.python_version(),
+    "platform": platform.platform(),
+    "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+    "backend": jax.default_backend(),
+    "devices": [device.device_kind for device in jax.devices()],
+    "processes": jax.process_count(),
+    "xla_flags": os.environ.get("XLA_FLAGS", ""),
+    "command": sys.argv,
+    "git_revision": _git_revision(),
+  }
+
+
+def version() -> str:
+  """The version of icl_causal."""
+  return importlib.metadata.version("icl-causal")
+
+
+def _git_revision() -> str | None:
+  """Of the code, with a + if it has uncommitted changes."""
+  command = ["git", "describe", "--always", "--dirty=+", "--abbrev=40"]
+  try:
+    done = subprocess.run(
+      command,
+      cwd=pathlib.Path(__file__).parent,
+      capture_output=True,
+      text=True,
+      check=True,
+    )
+  except (OSError, subprocess.CalledProcessError):
+    return None
+  return done.stdout.strip()

@@ -1,0 +1,164 @@
+"""Opens a run for reading: config, graph, model, parameters, history."""
+
+from collections.abc import Callable
+import functools
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from icl_causal import training
+from icl_causal.config import build
+from icl_causal.config import record
+from icl_causal.config import streams
+from icl_causal.graphs import Graph
+from icl_causal.runs import checkpoints
+from icl_causal.runs import directory
+from icl_causal.runs import files
+from icl_causal.runs.files import RunError
+from icl_causal.sampling import Prompt
+
+
+class Run(NamedTuple):
+  """A run directory, opened.
+
+  Attributes:
+    path: of the directory.
+    config: an ml_collections.ConfigDict.
+    graph: the causal graph.
+    model: the Flax module.
+    params: parameters by the steps of the checkpoints, the oldest first.
+    history: the rows of metrics.jsonl.
+    attention: layer-1 maps, H x T x T, by the steps of evaluations.
+    result: of a finished run; else None.
+    warnings: a line for each checkpoint that can't be read.
+  """
+
+  path: pathlib.Path
+  config: Any
+  graph: Graph
+  model: Any
+  params: dict[int, Any]
+  history: list[dict]
+  attention: dict[int, np.ndarray]
+  result: dict | None
+  warnings: list[str]
+
+  @property
+  def newest(self) -> Any:
+    """The parameters of the newest checkpoint."""
+    if not self.params:
+      raise RunError(f"{self.path} has no checkpoint")
+    return self.params[max(self.params)]
+
+  @property
+  def start(self) -> Any:
+    """The parameters before the first step."""
+    return _start(self.config, self.graph)().params
+
+  def prompts(self, num: int) -> Prompt:
+    """The first `num` prompts of the run's own test set."""
+    return _test_set(self.config, self.graph, num)
+
+  def apply(self, params, x_BxT) -> tuple[jax.Array, dict]:
+    """The model on a batch of prompts: (f_BxS, out)."""
+    return _apply(self.model)(params, x_BxT)
+
+
+class Member(NamedTuple):
+  """A run of a sweep.
+
+  Attributes:
+    row: of table.jsonl.
+    path: of its run directory.
+  """
+
+  row: dict
+  path: pathlib.Path
+
+  def load(self) -> Run:
+    """Opens the run."""
+    return load(self.path)
+
+
+def load(path: str | pathlib.Path) -> Run:
+  """Opens a run directory; reads only, takes no lock, compiles nothing.
+
+  Works for unfinished runs as well.
+
+  Raises:
+    RunError: if it is no run, is damaged, or is of a config that this process
+      does not know.
+  """
+  path = pathlib.Path(path)
+  config = record.from_record(directory.read_config(path))
+  if "sweep" in config:
+    raise RunError(f"{path} is a sweep: open it with load_sweep")
+  try:
+    build.check(config)
+    graph = build.graph(config)
+    model = build.model(config, graph)
+  except build.ConfigError as error:
+    raise RunError(
+      f"{path} can't be opened: {error}; if the run has a part of your own, "
+      "import the config file that registers it, or name it by --config"
+    ) from error
+  like = jax.eval_shape(_start(config, graph))
+  params, warnings = {}, []
+  for step in checkpoints.saved_steps(path):
+    try:
+      params[step] = checkpoints.read_state(path, step, like).params
+    except Exception as error:  # any, for a damaged file
+      cause = (str(error) or repr(error)).partition("\n")[0]
+      warnings.append(f"the checkpoint of step {step} can't be read ({cause})")
+  return Run(
+    path,
+    config,
+    graph,
+    model,
+    params,
+    directory.read_metrics(path),
+    directory.read_attention(path),
+    directory.read_result(path) if directory.is_finished(path) else None,
+    warnings,
+  )
+
+
+def load_sweep(path: str | pathlib.Path) -> list[Member]:
+  """The members of a sweep, in the order of its table.jsonl."""
+  path = pathlib.Path(path)
+  if not (path / "table.jsonl").exists():
+    raise RunError(f"{path} has no table.jsonl: the sweep is not finished")
+  return [
+    Member(row, path / "members" / row["run"])
+    for row in files.read_lines(path / "table.jsonl")
+  ]
+
+
+def _start(config, graph: Graph) -> Callable[[], training.TrainState]:
+  def start():
+    model = build.model(config, graph)
+    key = streams.key(config.seed, "init")
+    return training.init(key, model, build.optimizer(config, model))
+
+  return start
+
+
+def _test_set(config, graph: Graph, num: int) -> Prompt:
+  """Prompt n depends on its own key alone, so that a part can be drawn."""
+  if not 1 <= num <= config.eval.test_size:
+    raise ValueError(
+      f"the test set has {config.eval.test_size} prompts, got num = {num}"
+    )
+  draw = build.sampler(config, graph, num)
+  return jax.jit(draw)(streams.key(config.eval.seed, "test"))
+
+
+@functools.cache
+def _apply(model) -> Callable:
+  return jax.jit(
+    lambda params, x_BxT: jax.vmap(
+      lambda x_T: model.apply({"params": params}, x_T)
+    )(x_BxT)
+  )

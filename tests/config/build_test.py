@@ -1,0 +1,236 @@
+"""Every field of a config is checked, and errors name the field."""
+
+import jax
+import pytest
+
+from configs import several_parents
+from configs import single_parent
+from configs import standard
+from configs import two_stage
+from icl_causal import config as configs
+from icl_causal.config import ConfigError
+from icl_causal.config import build
+
+
+def _refuse(check, config, fields, message):
+  check(config)
+  config.update_from_flattened_dict(fields)
+  with pytest.raises(ConfigError, match="^" + message) as caught:
+    check(config)
+  assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  ("field", "value", "message"),
+  [
+    ("prior.alpha", 0.0, r"prior.alpha = 0.0: must be a number from 1e-06"),
+    ("prior.alpha", float("nan"), r"prior.alpha = nan"),
+    ("prior.S", 1, r"prior.S = 1: must be an integer of at least 2"),
+    ("graph.T", 1, r"graph.T = 1: must be an integer of at least 2"),
+    ("graph.T", True, r"graph.T = True: must be an integer"),
+    ("model.heads", (1, 0), r"model.heads = \(1, 0\): must be a tuple of one"),
+    ("model.heads", (), r"model.heads = \(\): must be a tuple of one or more"),
+    ("model.heads", (1,), r"model.beta0 = 0.5: must be 0 unless"),
+    (
+      "train.optimizer",
+      "lion",
+      r"train.optimizer = 'lion': must be one of sgd",
+    ),
+    (
+      "train.steps",
+      100,
+      r"train.steps = 100: must be a multiple of train.eval",
+    ),
+    ("eval.batch_size", 3, r"eval.test_size = \d+: must be a multiple of eval"),
+    ("seed", -1, r"seed = -1: must be an integer from 0 to"),
+    ("train.momentum", 0.9, r"train.momentum is not a field of this exp"),
+  ],
+)
+def test_fields_of_training(field, value, message):
+  config = single_parent.get_config("chain").unlock()
+  _refuse(build.check, config, {field: value}, message)
+
+
+@pytest.mark.parametrize(
+  ("fields", "message"),
+  [
+    ({"model.name": "disentangled"}, "the config has no model.heads"),
+    (
+      {"prior.name": "floored_dirichlet", "prior.gamma": 0.1},
+      "eval.posterior_prompts = 64: must be 0 unless prior.name = 'dir",
+    ),
+    ({"train.epsilon": 0.0}, "train.epsilon = 0: must be positive for"),
+    ({"train.stop": 2.0}, "train.stop = 2.0: must be a number from 0 to 1"),
+    (
+      {
+        "model.name": "disentangled",
+        "model.heads": (1, 1),
+        "model.noise": 0.0,
+      },
+      "train.optimizer = 'algorithm_1': is for model.name = 'reduced'",
+    ),
+  ],
+)
+def test_fields_of_algorithm_1(fields, message):
+  config = two_stage.get_config("forest").unlock()
+  _refuse(build.check, config, fields, message)
+
+
+@pytest.mark.parametrize(
+  ("fields", "message"),
+  [
+    ({"model.beta0": 0.0}, "train.optimizer = 'staged_heads': needs a model.b"),
+    (
+      {"train.steps": 128, "train.joint_steps": 60},
+      "train.steps = 128: must be more than the 168 steps up to the end of",
+    ),
+    ({"train.b2": 1.0}, "train.b2 = 1.0: must be a number from 0 to below 1"),
+  ],
+)
+def test_fields_of_staged_heads(fields, message):
+  def check(config):
+    build.check(config)
+    build.graph(config)
+
+  config = several_parents.get_config("half").unlock()
+  _refuse(check, config, fields, message)
+
+
+def test_fields_of_the_first_layer_phase():
+  config = standard.get_config("chain")
+  config.train.update(steps=256)
+  with pytest.raises(ConfigError, match="must be more than the 320 steps"):
+    build.check(config)
+  config.train.steps = 384
+  build.check(config)
+
+
+def test_models_of_symmetric_adamw_and_staged_heads():
+  config = standard.get_config("chain")
+  for optimizer, fields in (
+    ("symmetric_adamw", {}),
+    ("staged_heads", {"phase_steps": 1, "joint_steps": 0, "max_step": 0.5}),
+  ):
+    config.train = single_parent.get_config("chain").train.unlock()
+    config.train.update(optimizer=optimizer, **fields)
+    message = f"train.optimizer = '{optimizer}': is for model.name = 'disent"
+    with pytest.raises(ConfigError, match="^" + message):
+      build.check(config)
+
+
+def test_orthonormal_embeddings_need_enough_width():
+  config = standard.get_config("chain")
+  build.model(config, build.graph(config))
+  config.model.width = 29
+  message = "^model: orthonormal embeddings need a width of at least 30, got 29"
+  with pytest.raises(ConfigError, match=message):
+    build.model(config, build.graph(config))
+  config.model.orthonormal = False
+  build.model(config, build.graph(config))
+
+
+def test_invalid_graphs():
+  config = single_parent.get_config("manual")
+  build.graph(config)
+  config.graph = {"name": "kgram", "T": 3, "k": 2}
+  config.prior.root_law = "dirichlet"
+  assert build.graph(config).target_K.tolist() == [1, 2]
+  config.graph.k = 3
+  with pytest.raises(ConfigError, match=r"^graph: a k-gram needs 1 <= k < T"):
+    build.graph(config)
+  config.graph = {"name": "manual", "parents": (-1, 1, -1), "target": ()}
+  expected = "graph: position 1: parent 1 is not an earlier position"
+  with pytest.raises(ConfigError, match="^" + expected):
+    build.graph(config)
+
+
+def test_several_parents_need_a_root_law_and_heads():
+  config = several_parents.get_config("half")
+  graph = build.graph(config)
+  assert build.model(config, graph).first_layer_heads == 2
+  config.model.heads = (1, 2)
+  message = "^model: the first layer needs at least 2 heads, .* and has 1$"
+  with pytest.raises(ConfigError, match=message):
+    build.model(config, graph)
+  config.model = two_stage.get_config("forest").model
+  with pytest.raises(ConfigError, match=message):
+    build.model(config, graph)
+  config.prior.root_law = "stationary"
+  message = "^prior.root_law = 'stationary': must be .* up to 2 parents$"
+  with pytest.raises(ConfigError, match=message):
+    build.graph(config)
+
+
+def test_prompts_must_divide_over_the_devices(monkeypatch):
+  config = single_parent.get_config("chain")
+  for num, message in (
+    (1, None),
+    (512, None),
+    (1024, "train.batch_size = 512: must be a multiple of the 1024 devices"),
+    (3, "train.batch_size = 512: must be a multiple of the 3 devices"),
+  ):
+    monkeypatch.setattr(jax, "device_count", lambda num=num: num)
+    if message is None:
+      build.check_devices(config)
+    else:
+      with pytest.raises(ConfigError, match="^" + message):
+        build.check_devices(config)
+  monkeypatch.setattr(jax, "device_count", lambda: 2)
+  config.eval.posterior_prompts = 3
+  with pytest.raises(ConfigError, match=r"^eval\.posterior_prompts = 3: must"):
+    build.check_devices(config)
+  config.eval.test_size = 3
+  with pytest.raises(ConfigError, match=r"^eval\.test_size = 3: must be a mu"):
+    build.check_devices(config)
+
+
+def test_load_takes_a_module_or_its_name():
+  by_name = configs.load("configs.single_parent", "pairs,paper")
+  by_module = configs.load(single_parent, "pairs,paper")
+  expected = single_parent.get_config("pairs,paper")
+  assert by_name.to_dict() == by_module.to_dict() == expected.to_dict()
+  assert configs.load(single_parent).to_dict() == (
+    single_parent.get_config().to_dict()
+  )
+
+
+def test_load_changes_fields():
+  changes = {
+    "seed": 7,
+    "train.steps": 512,
+    "train.learning_rate": 1,  # an integer for a float
+    "model.heads": (2, 1),
+  }
+  config = configs.load(single_parent, "chain", **changes)
+  expected = single_parent.get_config("chain")
+  expected.seed, expected.train.steps = 7, 512
+  expected.train.learning_rate, expected.model.heads = 1.0, (2, 1)
+  assert config.to_dict() == expected.to_dict()
+  assert single_parent.get_config("chain").seed == 0
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"train.momentum": 0.9}, "train.momentum is not a field of this config"),
+    ({"trian.steps": 512}, "trian.steps is not a field of this config"),
+    ({"steps": 512}, "steps is not a field of this config"),
+    ({"train": {"steps": 512}}, "train is not a field of this config"),
+    ({"prior.alpha": -1.0}, "prior.alpha = -1.0: must be a number from"),
+    ({"train.steps": "many"}, "train.steps = 'many': must be an integer"),
+    ({"train.steps": 512.0}, "train.steps = 512.0: must be an integer"),
+    ({"train.steps": None}, "train.steps = None: must be an integer"),
+    ({"train.steps": 100}, "train.steps = 100: must be a multiple of"),
+    ({"prior.name": "beta"}, "prior.name = 'beta': must be one of dirichlet"),
+  ],
+)
+def test_load_refuses_unknown_fields_and_bad_values(changes, message):
+  with pytest.raises(ConfigError, match="^" + message):
+    configs.load(single_parent, "chain", **changes)
+
+
+def test_load_refuses_unknown_variants_and_modules():
+  with pytest.raises(ValueError, match="'ring' must be one of"):
+    configs.load(single_parent, "ring")
+  with pytest.raises(ModuleNotFoundError):
+    configs.load("configs.no_such_file")

@@ -1,0 +1,245 @@
+"""The commands in subprocesses: exit codes, messages, files."""
+
+from concurrent import futures
+import contextlib
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import termios
+
+import numpy as np
+import pytest
+
+from experiments.harness import app
+
+ROOT = pathlib.Path(__file__).parents[2]
+CHAIN = "--config=configs/single_parent.py:chain"
+MANUAL = "--config=configs/single_parent.py:manual"
+TINY = (
+  "--config.train.steps=4",
+  "--config.train.eval_every=2",
+  "--config.train.batch_size=64",
+  "--config.eval.test_size=64",
+  "--config.eval.batch_size=32",
+  "--config.eval.posterior_prompts=0",
+)
+
+
+EIGHT_DEVICES = (
+  os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=8"
+)
+
+
+def _run(module, *arguments, **environment):
+  return subprocess.run(
+    [sys.executable, "-m", f"experiments.{module}", *arguments],
+    cwd=ROOT,
+    env={k: v for k, v in {**os.environ, **environment}.items() if v},
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+
+
+REFUSED = {
+  "no config": ([], "--config is missing"),
+  "unknown flag": ([CHAIN, "--worksdir=x"], "Unknown command line flag"),
+  "stray argument": ([CHAIN, "chain"], "unknown argument 'chain'"),
+  "no such file": (["--config=configs/none.py"], "No such file"),
+  "no such variant": ([CHAIN + "s"], "variant 'chains' must be one of"),
+  "unknown key": (
+    [CHAIN, "--config.train.stepz=3"],
+    "--config has no such field: 'stepz'",
+  ),
+  "wrong type": (
+    [CHAIN, "--config.train.steps=many"],
+    "config.train.steps=many",
+  ),
+  "value": (
+    [CHAIN, "--config.prior.alpha=0"],
+    "prior.alpha = 0.0: must be a number",
+  ),
+  "workdir is a file": ([CHAIN, "--workdir=README.md"], "is not a directory"),
+  "foreign workdir": ([CHAIN, "--workdir=tests"], "is not empty and not a run"),
+}
+
+
+def test_refused_in_one_line():
+  with futures.ThreadPoolExecutor(2) as pool:
+    jobs = [pool.submit(_run, "train", *a) for a, _ in REFUSED.values()]
+  for (name, (_, message)), job in zip(REFUSED.items(), jobs, strict=True):
+    done = job.result()
+    assert done.stderr.startswith("error: "), name
+    assert message in done.stderr, name
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stdout == "", name
+    assert done.returncode == 2, name
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    ([], "--workdir is missing: the directory of a run"),
+    (["--workdir=none"], "none does not exist: no run has been there"),
+    (["--workdir=tests"], "tests has no config.json"),
+  ],
+)
+def test_report_refuses_what_is_not_a_run(arguments, message):
+  done = _run("report", *arguments)
+  assert (done.stderr, done.stdout) == (f"error: {message}\n", "")
+  assert done.returncode == 2
+
+
+def test_batch_must_divide_over_devices():
+  done = _run(
+    "train",
+    CHAIN,
+    "--config.train.batch_size=500",
+    XLA_FLAGS=EIGHT_DEVICES,
+  )
+  expected = "train.batch_size = 500: must be a multiple of the 8 devices"
+  assert expected in done.stderr
+  assert done.returncode == 2
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+  """(workdir, the finished process) of a short training."""
+  workdir = tmp_path_factory.mktemp("runs") / "run"
+  return workdir, _run("train", MANUAL, *TINY, f"--workdir={workdir}")
+
+
+def test_eight_devices_train_as_one_does(run, tmp_path):
+  done = _run(
+    "train",
+    MANUAL,
+    *TINY,
+    f"--workdir={tmp_path / 'run'}",
+    XLA_FLAGS=EIGHT_DEVICES,
+  )
+  assert done.returncode == 0, done.stderr
+  one, eight = (
+    json.loads((workdir / "result.json").read_text())["loss"]
+    for workdir in (run[0], tmp_path / "run")
+  )
+  np.testing.assert_allclose(eight, one, rtol=1e-5)
+
+
+def test_loss_that_is_not_finite_stops_the_run(tmp_path):
+  workdir = f"--workdir={tmp_path / 'run'}"
+  done = _run(
+    "train", MANUAL, *TINY, workdir, "--config.train.learning_rate=1e38"
+  )
+  assert done.stderr.startswith("error: the loss is not finite at step 2: ")
+  assert "keeps the last state saved before it" in done.stderr
+  assert done.stderr.count("\n") == 1, done.stderr
+  assert done.returncode == 3
+  assert not (tmp_path / "run" / "result.json").exists()
+  failed = json.loads((tmp_path / "run" / "failed.json").read_text())
+  assert failed["step"] == 2
+  assert failed["last_losses"][1:] == ["nan"]
+
+
+def test_train_writes_a_run_and_prints_it_again(run):
+  workdir, first = run
+  assert first.returncode == 0, first.stderr
+  assert first.stderr == ""  # no progress bar without a terminal
+  assert "edges recovered" in first.stdout
+  assert {path.name for path in workdir.iterdir()} == {
+    "config.json",
+    "environment.json",
+    "metrics.jsonl",
+    "attention.npz",
+    "checkpoints",
+    "result.json",
+    "figures",
+    "report.html",
+  }
+  made = json.loads((workdir / "environment.json").read_text())
+  assert len(made["devices"]) == min(2, app.cores())  # for 64 prompts
+  again = _run("train", MANUAL, *TINY, f"--workdir={workdir}")
+  assert again.stdout.splitlines()[0].endswith("--overwrite runs it again")
+  assert again.stdout.splitlines()[1:] == first.stdout.splitlines()
+  other = _run(
+    "train", MANUAL, *TINY, f"--workdir={workdir}", "--config.seed=1"
+  )
+  assert "holds another run (seed is 0 there and 1 here)" in other.stderr
+  assert other.returncode == 2
+
+
+def test_a_progress_bar_on_a_terminal(tmp_path):
+  command = [sys.executable, "-m", "experiments.train", MANUAL, *TINY]
+  command.append(f"--workdir={tmp_path / 'run'}")
+  leader, follower = os.openpty()
+  termios.tcsetwinsize(leader, (24, 100))
+  process = subprocess.Popen(
+    command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=follower
+  )
+  os.close(follower)
+  shown = ""
+  with contextlib.suppress(OSError), open(leader, "rb", buffering=0) as screen:
+    while part := screen.read(1 << 12):  # an error at the end, on Linux
+      shown += part.decode(errors="replace")
+  assert process.wait(timeout=300) == 0
+  assert "4/4" in shown
+  assert "edges " in shown
+  assert "loss " in shown
+
+
+@pytest.mark.parametrize(
+  ("environment", "devices"),
+  [
+    ({}, 3),
+    ({"JAX_NUM_CPU_DEVICES": "1"}, 1),
+    ({"XLA_FLAGS": EIGHT_DEVICES}, 8),
+  ],
+)
+def test_cores_are_devices_unless_the_environment_differs(environment, devices):
+  script = "import jax; from experiments.harness import app; app.use_cores(3); "
+  done = subprocess.run(
+    [sys.executable, "-c", script + "print(jax.device_count())"],
+    cwd=ROOT,
+    env=os.environ | environment,
+    capture_output=True,
+    text=True,
+    timeout=60,
+  )
+  assert done.stdout == f"{devices}\n", done.stderr
+
+
+def test_benchmark_times_the_start(tmp_path):
+  workdir = tmp_path / "run"
+  command = ("--parts=start", "--repeats=1", f"--workdir={workdir}")
+  done = _run("benchmark", *command)
+  assert done.returncode == 0, done.stderr
+  result = json.loads((workdir / "result.json").read_text())
+  for what, seconds in result["start"].items():
+    assert f"{what:<36}{seconds:.3g}" in done.stdout
+    assert 0 < seconds < 60
+  assert (workdir / "table.txt").read_text() in done.stdout
+  assert "is finished: name another" in _run("benchmark", *command).stderr
+  for flag, message in (
+    ("--parts=end", "error: --parts: 'end' must be one of"),
+    ("--before=none.json", "error: --before=none.json: "),
+  ):
+    assert _run("benchmark", flag).stderr.startswith(message)
+
+
+def test_compiled_programs_are_cached(tmp_path):
+  """In the user's cache folder, unless the flag disables it."""
+  command = (
+    "--config=configs/theory.py:second_layer",
+    "--config.experiments=('three',)",
+    "--config.num_prompts=2",
+    "--config.steps=1",
+  )
+  kept = {"XDG_CACHE_HOME": str(tmp_path), "JAX_COMPILATION_CACHE_DIR": None}
+  folder = tmp_path / "icl_causal" / "jax"
+  for name, flag in (("off", "--nocompile_cache"), ("on", "--compile_cache")):
+    assert not folder.exists()
+    workdir = f"--workdir={tmp_path / name}"
+    done = _run("theory", *command, flag, workdir, **kept)
+    assert done.returncode == 0, done.stderr
+  assert len(list(folder.iterdir())) > 2

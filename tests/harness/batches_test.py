@@ -1,0 +1,81 @@
+"""Compilation of stacked runs: memory, and one or eight devices."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import textwrap
+
+from experiments.harness import batches
+from experiments.harness import grid
+from icl_causal import parallel
+from tests.support import small_sweeps
+
+
+def test_fewer_runs_at_once_if_memory_is_short(monkeypatch, tmp_path):
+  config = small_sweeps.config({"graph": {"seed": (0, 1, 2)}})
+  planned = grid.every_run(config, tmp_path)
+  measured = []
+
+  def needed(compiled):
+    measured.append(compiled)
+    return 3 if len(measured) <= 2 else 1
+
+  monkeypatch.setattr(batches, "_bytes", needed)
+  monkeypatch.setattr(batches, "_memory", lambda mesh: 2)
+  compiled = batches.compile_stacked(planned, parallel.runs_mesh(), at_once=3)
+  # Two functions for 3 runs at once, and two for 2, where three runs are padded
+  # to four.
+  assert len(measured) == 4
+  assert compiled.inputs.values["seed"].shape == (4,)
+
+
+def test_eight_devices_do_not_communicate_and_give_the_same_runs():
+  """13 runs of 100 steps; only the order of sums differs."""
+  script = """
+    import pathlib
+    import re
+    import jax
+    import numpy as np
+    from experiments.harness import batches
+    from experiments.harness import grid
+    from icl_causal import parallel
+    from tests.support import small_sweeps
+
+    axes = {"graph": {"seed": tuple(range(13))}}
+    config = small_sweeps.config(axes)
+    config.train.update(steps=100, eval_every=100)
+    planned = grid.every_run(config, pathlib.Path("unused"))
+    devices = jax.local_devices()
+    assert len(devices) == 8
+    results = {}
+    for num in (1, 8):
+      jax.local_devices = lambda num=num: devices[:num]
+      mesh = parallel.runs_mesh()
+      compiled = batches.compile_stacked(planned, mesh, at_once=8)
+      seeds = compiled.inputs.values["seed"]
+      assert len(seeds.sharding.device_set) == num
+      state, (loss, _) = compiled.take_steps(compiled.inputs, compiled.start)
+      assert loss.shape == ({1: 14, 8: 16}[num], 100)
+      results[num] = [loss[:13], jax.tree.map(lambda a: a[:13], state.params)]
+      text = compiled.take_steps.as_text()
+      assert "while" in text
+      collectives = re.findall(
+        r"all-\\w+|collective-\\w+|reduce-scatter", text
+      )
+      assert not collectives, collectives
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
+      *results.values(),
+    )
+  """
+  eight = " --xla_force_host_platform_device_count=8"
+  done = subprocess.run(
+    [sys.executable, "-c", textwrap.dedent(script)],
+    cwd=pathlib.Path(__file__).parents[2],
+    env={**os.environ, "XLA_FLAGS": os.environ["XLA_FLAGS"] + eight},
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+  assert done.returncode == 0, done.stderr

@@ -1,0 +1,129 @@
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from configs import two_stage
+from experiments.harness import distributed
+from experiments.harness import forests
+from experiments.harness import grid
+from experiments.harness import loop
+from icl_causal import graphs
+from icl_causal import runs
+from icl_causal.config import build
+from icl_causal.graphs import Graph
+from icl_causal.report import run as report
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def _config():
+  config = two_stage.get_config("forest")
+  config.graph.T = 8
+  config.train.batch_size = 256
+  config.train.update(steps=40, first_steps=36, eval_every=40)
+  config.eval.test_size = config.eval.batch_size = 64
+  return config
+
+
+@pytest.fixture(scope="module")
+def trained():
+  return forests.train(_config(), 6, at_once=4)
+
+
+def test_all_edges_of_different_graphs_are_recovered(trained):
+  result = forests.count(trained)
+  assert result["num_graphs"] == 6
+  assert result["edges_recovered"] == result["edges"] > 8
+  assert result["parent_attention_mean"] > 0.9
+  assert len(np.unique(trained.graph.parents_TxK, axis=0)) > 1
+  assert len(np.unique(trained.loss)) == 6
+  json.dumps(result, allow_nan=False)
+
+
+def test_training_a_graph_does_not_depend_on_the_others(trained):
+  alone = forests.train(_config(), 2, at_once=1)
+  np.testing.assert_array_equal(
+    alone.graph.parents_TxK, trained.graph.parents_TxK[:2]
+  )
+  np.testing.assert_allclose(
+    alone.attention_HxTxT, trained.attention_HxTxT[:2], atol=1e-3
+  )
+
+
+def test_graph_g_equals_the_run_with_g_added_to_the_seeds(trained, tmp_path):
+  config = _config()
+  config.seed = config.graph.seed = config.eval.seed = 3
+  build.check(config)
+  runs.prepare(tmp_path, config.to_dict(), overwrite=False)
+  graph = build.graph(config)
+  run = grid.Run(config, graph, {}, tmp_path)
+  loop.train_single(run, distributed.this_process())
+  result = runs.read_result(tmp_path)
+  np.testing.assert_array_equal(graph.parents_TxK, trained.graph.parents_TxK[3])
+  np.testing.assert_allclose(result["loss"], trained.loss[3], atol=1e-4)
+  assert result["edges_recovered"] == result["edges"] > 0
+  excess = trained.loss[3] - trained.edge_posterior_loss[3]
+  over_exact = float(excess + trained.exact_gain[3])
+  assert result["excess_over_exact"] == pytest.approx(over_exact, abs=1e-4)
+  assert result["exact_posterior_effective_samples"] == pytest.approx(
+    float(trained.effective_samples[3]), rel=1e-3
+  )
+  report.write(tmp_path)
+  assert (tmp_path / "report.html").exists()
+
+
+def test_count_by_hand():
+  parents = [-1, 0, -1, 2, -1], [-1, -1, 1, -1, -1]
+  batch = [graphs.from_parents(row) for row in parents]
+  attention = np.zeros((2, 1, 5, 5))
+  attention[0, 0, [1, 2, 3], [0, 1, 2]] = 0.8, 0.7, 0.6  # (2, 1) is false
+  attention[1, 0, [1, 2, 3], [0, 0, 1]] = 0.4, 0.9, 0.2  # (2, 0) for (2, 1)
+  trained = forests.Trained(
+    Graph(*(np.stack(rows) for rows in zip(*batch, strict=True))),
+    attention,
+    np.array([1.5, 2.0]),
+    np.array([1.0, 1.0]),
+    np.array([0.2, 0.3]),
+    np.array([90.0, 30.0]),
+  )
+  found = forests.count(trained)
+  assert (found["edges"], found["edges_recovered"]) == (3, 2)
+  assert found["missed_edges"] == [[1, 2, 1]]
+  assert found["false_edges"] == [[0, 2, 1]]
+  assert found["roots_by_position"] == [0, 1, 1, 1, 0]
+  assert found["false_parents_by_position"] == [0, 0, 1, 0, 0]
+  assert found["parent_attention_by_position"] == [None, 0.8, 0.0, 0.6, None]
+  assert found["parent_attention_mean"] == pytest.approx(1.4 / 3)
+  assert found["excess_loss"] == pytest.approx(0.75)
+  assert found["excess_over_exact"] == pytest.approx(1.0)
+  few = trained._replace(effective_samples=np.array([90.0, 1.0]))
+  assert forests.count(few)["excess_over_exact"] is None
+  assert (
+    forests.count(trained._replace(exact_gain=None))["excess_over_exact"]
+    is None
+  )
+
+
+def test_command_refuses_a_graph_without_a_seed(tmp_path):
+  workdir = tmp_path / "run"
+  done = subprocess.run(
+    [
+      sys.executable,
+      "-m",
+      "experiments.forests",
+      "--config=configs/two_stage.py:chain",
+      f"--workdir={workdir}",
+    ],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+  assert done.returncode == 2
+  expected = "error: graph.name = 'chain' has no seed: all graphs are equal\n"
+  assert done.stderr == expected
+  assert not workdir.exists()

@@ -1,0 +1,217 @@
+"""A run directory, opened after training."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from experiments.harness import distributed
+from experiments.harness import grid
+from experiments.harness import loop
+from experiments.harness import program
+from experiments.sweep import summary
+from icl_causal import config
+from icl_causal import models
+from icl_causal import runs
+
+STEPS = [2, 4]  # of the checkpoints
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+  """A finished member of a sweep, with two checkpoints."""
+  base = config.load(
+    "configs.single_parent",
+    "manual",
+    **{
+      "train.steps": 4,
+      "train.eval_every": 2,
+      "train.batch_size": 32,
+      "eval.test_size": 64,
+      "eval.batch_size": 64,
+      "eval.posterior_prompts": 0,
+      "eval.seed": 5,
+    },
+  )
+  run = grid.run(base, {"seed": 3}, tmp_path_factory.mktemp("sweep"))
+  runs.prepare(run.workdir, run.config.to_dict(), overwrite=False)
+  loop.train_single(run, distributed.this_process(), keep=3)
+  return run
+
+
+@pytest.fixture
+def copy(trained, tmp_path):
+  """A copy of its directory, which a test may change."""
+  return shutil.copytree(trained.workdir, tmp_path / "copy")
+
+
+def _bytes(folder):
+  return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def _assert_equal(one, other):
+  assert jax.tree.structure(one) == jax.tree.structure(other)
+  jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def test_run_has_what_its_directory_has(trained):
+  run = runs.load(str(trained.workdir))
+  assert run.path == trained.workdir
+  assert run.config.to_dict() == trained.config.to_dict()
+  _assert_equal(run.graph, trained.graph)
+  assert run.model == models.Disentangled(3, 6, (1, 1), beta0=0.5)
+  assert list(run.params) == STEPS
+  assert run.history == runs.read_metrics(trained.workdir)
+  assert [row["step"] for row in run.history] == [0, 2, 4]
+  assert run.result == runs.read_result(trained.workdir)
+  assert run.result["steps"] == 4
+  assert run.warnings == []
+
+
+def test_params_are_those_of_the_checkpoints(trained):
+  run = runs.load(trained.workdir)
+  functions = program.program(trained.config)
+  inputs = program.run_inputs(trained.config, trained.graph)
+  start = jax.jit(functions.start)(inputs)
+  _assert_equal(run.start, start.params)
+  newest, _ = runs.load_state(trained.workdir, start)
+  assert newest is not None
+  _assert_equal(run.newest, newest.params)
+  _assert_equal(run.params[4], newest.params)
+  for earlier in (run.start, run.params[2]):
+    assert np.abs(earlier["A1"] - run.newest["A1"]).max() > 0.01
+
+
+def test_attention_has_the_layer_1_maps_of_every_evaluation(trained):
+  run = runs.load(trained.workdir)
+  assert list(run.attention) == [0, 2, 4]
+  x_NxT = run.prompts(64).x_T
+  for step, params in ((0, run.start), (2, run.params[2]), (4, run.newest)):
+    _, out = run.apply(params, x_NxT)
+    np.testing.assert_allclose(
+      run.attention[step], out["attention_1"].mean(0), rtol=0, atol=1e-3
+    )
+
+
+def test_prompts_are_the_first_of_the_test_set(trained):
+  run = runs.load(trained.workdir)
+  functions = program.program(trained.config)
+  inputs = program.run_inputs(trained.config, trained.graph)
+  test = jax.jit(functions.draw_test)(inputs)
+  for num in (8, 64):
+    prompts = run.prompts(num)
+    np.testing.assert_array_equal(prompts.x_T, test.x_NxT[:num])
+    np.testing.assert_allclose(prompts.y_S, test.y_NxS[:num], atol=1e-6)
+    assert prompts.kernel.shape == (num, 4, 3)
+  for num in (0, 65):
+    with pytest.raises(ValueError, match=f"has 64 prompts, got num = {num}"):
+      run.prompts(num)
+
+
+def test_apply_is_the_model_on_a_batch(trained):
+  run = runs.load(trained.workdir)
+  x_BxT = run.prompts(8).x_T
+  f_BxS, out = run.apply(run.newest, x_BxT)
+  assert f_BxS.shape == (8, 3)
+  np.testing.assert_allclose(f_BxS.sum(-1), 1, atol=1e-6)
+  for b in range(8):
+    f_S, out_of_prompt = run.model.apply({"params": run.newest}, x_BxT[b])
+    np.testing.assert_allclose(f_BxS[b], f_S, atol=1e-6)
+    for name, value in out_of_prompt.items():
+      np.testing.assert_allclose(out[name][b], value, atol=1e-5)
+
+
+def test_apply_reproduces_the_loss_of_the_result(trained):
+  run = runs.load(trained.workdir)
+  prompts = run.prompts(64)
+  f_NxS, _ = run.apply(run.newest, prompts.x_T)
+  loss_N = -(prompts.y_S * np.log(f_NxS)).sum(-1)
+  assert loss_N.mean() == pytest.approx(run.result["loss"], abs=1e-5)
+
+
+def test_load_only_reads(trained):
+  before = _bytes(trained.workdir)
+  with runs.lock(trained.workdir):  # as while another process trains
+    locked = set(_bytes(trained.workdir))
+    run = runs.load(trained.workdir)
+    run.prompts(8)
+    assert set(_bytes(trained.workdir)) == locked
+  assert run.result == runs.read_result(trained.workdir)
+  assert _bytes(trained.workdir) == before
+
+
+def test_unfinished_run_has_no_result(copy):
+  (copy / "result.json").unlink()
+  run = runs.load(copy)
+  assert run.result is None
+  assert list(run.params) == STEPS
+
+
+def test_run_without_checkpoints(copy):
+  runs.delete_states(copy)
+  run = runs.load(copy)
+  assert run.params == {}
+  assert set(run.start) == {"A1", "A2", "W"}
+  with pytest.raises(runs.RunError, match=f"{copy} has no checkpoint"):
+    _ = run.newest
+
+
+def test_damaged_checkpoint_is_a_warning(copy):
+  path = copy / "checkpoints" / "2.npz"
+  path.write_bytes(path.read_bytes()[:100])
+  before = _bytes(copy)
+  run = runs.load(copy)
+  assert list(run.params) == [4]
+  assert len(run.warnings) == 1
+  assert "the checkpoint of step 2 can't be read (" in run.warnings[0]
+  assert "\n" not in run.warnings[0]
+  assert _bytes(copy) == before
+
+
+@pytest.mark.parametrize(
+  ("group", "field"),
+  [
+    ("graph", "name"),
+    ("prior", "name"),
+    ("model", "name"),
+    ("train", "optimizer"),
+  ],
+)
+def test_unregistered_part_is_reported_in_one_line(copy, group, field):
+  record = runs.read_config(copy)
+  record[group][field] = "banana"
+  (copy / "config.json").write_text(json.dumps(record))
+  message = rf"{group}\.{field} = 'banana': .* import the config file that"
+  with pytest.raises(runs.RunError, match=message) as caught:
+    runs.load(copy)
+  assert str(caught.value).startswith(f"{copy} can't be opened: ")
+  assert "\n" not in str(caught.value)
+
+
+def test_missing_and_damaged_runs(copy):
+  with pytest.raises(runs.RunError, match="does not exist"):
+    runs.load(copy / "nowhere")
+  (copy / "config.json").write_text("{")
+  with pytest.raises(runs.RunError, match=r"config\.json is damaged"):
+    runs.load(copy)
+
+
+def test_members_of_a_sweep(trained):
+  workdir = trained.workdir.parents[1]
+  with pytest.raises(runs.RunError, match=r"has no table\.jsonl: the sweep"):
+    runs.load_sweep(workdir)
+  unfinished = grid.run(trained.config, {"seed": 4}, workdir)
+  summary.write_table(workdir, summary.rows([unfinished, trained]))
+  try:
+    members = runs.load_sweep(str(workdir))
+  finally:
+    for path in workdir.glob("table.*"):
+      path.unlink()
+  assert [m.path for m in members] == [unfinished.workdir, trained.workdir]
+  assert [m.row["status"] for m in members] == ["unfinished", "finished"]
+  assert [m.row["seed"] for m in members] == [4, 3]
+  run = members[1].load()
+  assert run.config.seed == 3
+  assert members[1].row["loss"] == run.result["loss"]

@@ -1,0 +1,124 @@
+"""Fields of the theory checks, and how a check is run and read back."""
+
+import pathlib
+import types
+
+from ml_collections import ConfigDict
+import pytest
+
+from configs import theory
+from experiments.theory import outcome
+from experiments.theory import registry
+from icl_causal import runs
+from icl_causal.config import fields
+
+
+@pytest.mark.parametrize(
+  ("check", "field", "value", "message"),
+  [
+    ("information", "S", (3, 1), r"S = \(3, 1\): must be a tuple of one or mo"),
+    ("information", "num_forests", 7, "num_forests = 7: must be a multiple of"),
+    (
+      "estimates",
+      "priors",
+      ((0.1,),),
+      r"priors = \(\(0.1,\),\): must be a tup",
+    ),
+    (
+      "estimates",
+      "num_kernels",
+      1,
+      "num_kernels = 1: must be an integer of at",
+    ),
+    ("gradient", "cases", (), r"cases = \(\): must be a tuple of one or more"),
+    ("gradient", "num_prompts", 100, "num_prompts = 100: must be a multiple"),
+    ("gradient", "num_prompts", 256, "num_prompts = 256: must be at least twi"),
+    ("roots", "num_graphs", 0, "num_graphs = 0: must be an integer of at leas"),
+    ("pooled", "alpha", 0.0, "alpha = 0.0: must be a number from 1e-06 to"),
+    ("pooled", "heads", 2, "heads is not a field of this experiment"),
+    ("theorems", "num_runs", 0, "num_runs = 0: must be an integer of at least"),
+    ("theorems", "gamma", 1.5, "gamma = 1.5: must be a number from 0 to 1"),
+    ("roots", "check", "root", "check = 'root': must be one of information, "),
+    ("roots", "seed", -1, "seed = -1: must be an integer from 0 to"),
+  ],
+)
+def test_fields_of_theory(check, field, value, message):
+  config = theory.get_config(check).unlock()
+  registry.validate(config)
+  config[field] = value
+  with pytest.raises(fields.ConfigError, match="^" + message):
+    registry.validate(config)
+
+
+@pytest.mark.parametrize("check", theory.CHECKS)
+def test_theory_reads_what_its_config_holds(check):
+  registry.validate(theory.get_config(check))
+
+
+def test_every_check_of_the_folder_has_a_config():
+  folder = pathlib.Path(__file__).parents[2] / "experiments" / "theory"
+  files = {p.stem for p in folder.glob("*.py") if "\nFIELDS" in p.read_text()}
+  assert files == set(theory.CHECKS)
+
+
+def _coin(monkeypatch) -> list:
+  """Adds a toy check, as CONTRIBUTING's recipe does; returns its calls.
+
+  It stands for a file experiments/theory/coin.py and its config.
+  """
+  calls = []
+
+  def needs_even(config):
+    if config.tosses % 2:
+      return f"tosses = {config.tosses}: must be even"
+    return None
+
+  def check(config):
+    calls.append(config.tosses)
+    rows = [["fair", config.tosses, config.tosses * config.probability]]
+    return outcome.Outcome(["coin", "tosses", "heads"], rows, None)
+
+  coin = types.SimpleNamespace(
+    FIELDS={"tosses": fields.at_least(1), "probability": fields.SHARE},
+    NEEDS=(needs_even,),
+    check=check,
+  )
+  monkeypatch.setitem(registry.CHECKS, "coin", coin)
+  return calls
+
+
+def _coin_config(**changes) -> ConfigDict:
+  defaults = {"check": "coin", "seed": 0, "tosses": 4, "probability": 0.5}
+  return ConfigDict(defaults | changes)
+
+
+def test_add_a_theory_check(monkeypatch, tmp_path, capsys):
+  calls = _coin(monkeypatch)
+  config = _coin_config()
+  registry.validate(config)
+  result = registry.result(config, tmp_path / "coin")
+  assert result["header"] == ["coin", "tosses", "heads"]
+  assert result["rows"] == [["fair", 4, 2.0]]
+  assert result["wall_seconds"] >= 0
+  assert runs.read_result(tmp_path / "coin") == result
+  assert not (tmp_path / "coin" / "figures").exists()
+
+  assert registry.result(config, tmp_path / "coin") == result
+  assert "is finished; --overwrite runs it again" in capsys.readouterr().out
+  assert calls == [4]
+  registry.result(config, tmp_path / "coin", overwrite=True)
+  assert calls == [4, 4]
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"tosses": 0}, "tosses = 0: must be an integer of at least 1"),
+    ({"tosses": 3}, "tosses = 3: must be even"),
+    ({"sides": 2}, "sides is not a field of this experiment"),
+  ],
+)
+def test_refused_configs_of_an_added_check(monkeypatch, changes, message):
+  _coin(monkeypatch)
+  with pytest.raises(fields.ConfigError, match="^" + message):
+    registry.validate(_coin_config(**changes))
