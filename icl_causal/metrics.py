@@ -174,3 +174,26 @@ def excess_over_exact(row: Mapping, predictors: Mapping, exact) -> dict:
     values = (None,) * len(values)
   reported = effective if math.isfinite(effective) else None
   return dict(zip(names, (*values, reported), strict=True))
+
+
+def failure(loss_N, gradient_norm_N, before: int) -> dict | None:
+  """The record of the first step that is not finite, or None.
+
+  Args:
+    loss_N: of N steps of a run.
+    gradient_norm_N: of the same steps.
+    before: the number of steps before them.
+  """
+  loss_N, norm_N = np.asarray(loss_N), np.asarray(gradient_norm_N)
+  finite_N = np.isfinite(loss_N) & np.isfinite(norm_N)
+  if finite_N.all():
+    return None
+  bad = int(np.argmin(finite_N))
+  recent = slice(max(0, bad - 7), bad + 1)
+  what = "gradient" if np.isfinite(loss_N[bad]) else "loss"
+  return {
+    "step": before + bad + 1,
+    "what": f"the {what} is not finite",
+    "last_losses": [f"{value:.6g}" for value in loss_N[recent]],
+    "last_gradient_norms": [f"{value:.6g}" for value in norm_N[recent]],
+  }

@@ -155,3 +155,19 @@ def test_reference_losses_are_means_by_name():
     "uniform_loss": 2.0,
     "entropy": 0.75,
   }
+
+
+def test_the_record_of_a_failure():
+  fine = np.linspace(2, 1, 20, dtype=np.float32)
+  assert metrics.failure(fine, fine, 100) is None
+  for bad in (np.nan, np.inf):
+    broken = fine.copy()
+    broken[12:] = bad
+    failed = metrics.failure(fine, broken, 100)
+    assert failed["step"] == 113
+    assert failed["what"] == "the gradient is not finite"
+    assert failed["last_gradient_norms"][-1] == str(bad)
+    assert failed["last_losses"][-1] == f"{fine[12]:.6g}"
+    assert len(failed["last_losses"]) == 8
+    failed = metrics.failure(broken, broken, 0)
+    assert failed["what"] == "the loss is not finite"

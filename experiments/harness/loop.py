@@ -166,28 +166,6 @@ def train(job: Job, started: float) -> dict[int, dict]:
   return progress.failures
 
 
-def failure(steps: training.Steps, before: int) -> dict | None:
-  """The record of the first step that is not finite, or None.
-
-  Args:
-    steps: of one run.
-    before: the number of steps before them.
-  """
-  loss_N, norm_N = map(np.asarray, steps)
-  finite_N = np.isfinite(loss_N) & np.isfinite(norm_N)
-  if finite_N.all():
-    return None
-  bad = int(np.argmin(finite_N))
-  recent = slice(max(0, bad - 7), bad + 1)
-  what = "gradient" if np.isfinite(loss_N[bad]) else "loss"
-  return {
-    "step": before + bad + 1,
-    "what": f"the {what} is not finite",
-    "last_losses": [f"{value:.6g}" for value in loss_N[recent]],
-    "last_gradient_norms": [f"{value:.6g}" for value in norm_N[recent]],
-  }
-
-
 def _resume(job: Job) -> tuple[Progress, dict[str, float]]:
   """The newest states that all live runs have, and the seconds spent so far.
 
@@ -222,6 +200,11 @@ def _resume(job: Job) -> tuple[Progress, dict[str, float]]:
             )
           saved = runs.read_attention(dirs[r])
           maps[r] = {s: saved[s] for s in saved if s <= step}
+          if len(maps[r]) < len(rows):
+            print(
+              f"warning: {dirs[r]}/attention.npz lacks maps of earlier steps",
+              file=sys.stderr,
+            )
           spent = {k: max(spent[k], rows[-1][k]) for k in spent}
   state, spent = group.broadcast((state, spent))
   step = int(state.step[0])
@@ -233,13 +216,13 @@ def _resume(job: Job) -> tuple[Progress, dict[str, float]]:
 
 
 def _common_states(workdirs, like) -> list | None:
-  """The newest states that all runs have; states of only some are deleted."""
+  """The newest states that all runs have; newer ones of some are deleted."""
   states, messages = runs.load_states(workdirs, like)
   for message in messages:
     print(f"warning: {message}", file=sys.stderr)
-  if states is None:
-    for workdir in workdirs:
-      runs.delete_states(workdir)
+  step = int(states[0].step) if states else -1
+  for workdir in workdirs:
+    runs.delete_states(workdir, after=step)
   return states
 
 
@@ -258,10 +241,13 @@ def _record(
   measured, maps_RxHxTxT = _measure(job, progress)
   with job.group.raise_together():
     for r in sorted(progress.live):
-      workdir, row, of_run = job.batch[r].workdir, measured[r], None
+      workdir, row = job.batch[r].workdir, measured[r]
+      of_run = failed = None
       if steps is not None:
         of_run = _of_run(steps, r)
-      failed = of_run and failure(of_run, step - len(of_run.loss_N))
+        failed = metrics.failure(
+          of_run.loss_N, of_run.gradient_norm_N, step - len(of_run.loss_N)
+        )
       if row is None and not failed:
         failed = {"step": step, "what": "the test loss is not finite"}
       if failed:

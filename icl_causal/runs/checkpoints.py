@@ -133,10 +133,11 @@ def saved_steps(workdir: pathlib.Path) -> list[int]:
   return sorted(int(n) for n in names if n.isascii() and n.isdecimal())
 
 
-def delete_states(workdir: pathlib.Path):
-  """Deletes all saved states."""
+def delete_states(workdir: pathlib.Path, after: int = -1):
+  """Deletes the saved states after a step, by default all."""
   for step in saved_steps(workdir):
-    _file(workdir, step).unlink()
+    if step > after:
+      _file(workdir, step).unlink()
 
 
 def _file(workdir: pathlib.Path, step: int) -> pathlib.Path:

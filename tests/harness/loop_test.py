@@ -3,7 +3,6 @@
 import re
 import shutil
 
-import numpy as np
 import pytest
 
 from experiments.harness import app
@@ -13,7 +12,6 @@ from experiments.harness import grid
 from experiments.harness import loop
 from experiments.harness.signals import Stopped
 from icl_causal import runs
-from icl_causal.training import Steps
 from tests.support import artifacts
 from tests.support import small_sweeps
 
@@ -115,6 +113,31 @@ def test_a_damaged_state_of_one_member_sets_all_back(
   assert artifacts.by_sweep(workdir) == expected
 
 
+def test_states_after_the_common_step_are_deleted_first(stopped, monkeypatch):
+  """Else a kill between two saves leaves a state beside older maps."""
+  _, batch = stopped
+  with pytest.raises(Stopped):
+    loop.train_batch(batch[:2], AT_ONCE, small_sweeps.stop_at(1))
+  assert _steps(batch[0]) == [4, 6]
+
+  def killed(*arguments):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(loop, "_record", killed)
+  with pytest.raises(KeyboardInterrupt):
+    loop.train_batch(batch, AT_ONCE)
+  assert _steps(batch[0]) == [4]
+
+
+def test_missing_maps_are_reported(stopped, capsys):
+  _, batch = stopped
+  (batch[2].workdir / "attention.npz").unlink()
+  loop.train_batch(batch, AT_ONCE)
+  assert capsys.readouterr().err == (
+    f"warning: {batch[2].workdir}/attention.npz lacks maps of earlier steps\n"
+  )
+
+
 @pytest.mark.parametrize("kept", [2, -1])
 def test_metrics_that_end_before_the_state_are_refused(stopped, kept):
   _, batch = stopped
@@ -200,20 +223,3 @@ def test_a_single_run_that_failed_is_tried_again(tmp_path):
       loop.train_single(run, distributed.this_process())
     assert runs.read_failure(run.workdir)["step"] == 2, attempt
     (run.workdir / "failed.json").write_text('{"step": -1}')
-
-
-def test_the_record_of_a_failure():
-  fine = np.linspace(2, 1, 20, dtype=np.float32)
-  assert loop.failure(Steps(fine, fine), 100) is None
-  for bad in (np.nan, np.inf):
-    broken = fine.copy()
-    broken[12:] = bad
-    failed = loop.failure(Steps(fine, broken), 100)
-    assert failed["step"] == 113
-    assert failed["what"] == "the gradient is not finite"
-    assert failed["last_gradient_norms"][-1] == str(bad)
-    assert failed["last_losses"][-1] == f"{fine[12]:.6g}"
-    assert len(failed["last_losses"]) == 8
-    assert loop.failure(Steps(broken, broken), 0)["what"] == (
-      "the loss is not finite"
-    )

@@ -120,7 +120,7 @@ def stage(workdir: pathlib.Path) -> str:
   rows = sum(
     path.read_bytes().count(b"\n") for path in workdir.rglob("metrics.jsonl")
   )
-  steps = sorted(int(p.stem) for p in workdir.rglob("checkpoints/[0-9]*.npz"))
+  steps = sorted({int(p.stem) for p in workdir.rglob("checkpoints/[0-9]*.npz")})
   return f"{rows} rows, states {' '.join(map(str, steps)) or 'none'}"
 
 
