@@ -1,8 +1,8 @@
-"""The numbers of the paper: one row for each, read by `verify` and `figures`.
+"""The numbers and figures of the paper, for `verify` and `figures`.
 
-`EXPERIMENTS` has the runs behind the numbers, `FIGURES` the experiments of each
-figure and how it is drawn, and `ROWS` the numbers: where each comes from, what
-the paper has, and its target in each tier. A target with a known gap has the
+`EXPERIMENTS` has the configs that are run. `FIGURES` has the experiments and
+the drawing of each figure. `ROWS` has one row per number: its source, the
+paper's value, and its target in each tier. A target with a known gap has the
 reason why it is out of reach; docs/recipes.md has the evidence.
 """
 
@@ -20,8 +20,8 @@ class Experiment(NamedTuple):
   """A config that is run from several seeds.
 
   Attributes:
-    module: of configs.
-    variant: of the module.
+    module: a module of configs/.
+    variant: a variant of the module.
   """
 
   module: types.ModuleType
@@ -32,7 +32,7 @@ class Figure(NamedTuple):
   """A figure of the paper.
 
   Attributes:
-    experiments: whose runs it shows.
+    experiments: the experiments whose runs it shows.
     drawing: `weights`, or `positions` for attention by position.
   """
 
@@ -41,12 +41,12 @@ class Figure(NamedTuple):
 
 
 class Target(NamedTuple):
-  """What a number has to be in a tier.
+  """The range in which a number passes in a tier.
 
   Attributes:
-    low: the least that passes; -inf if there is none.
-    high: the most that passes; inf if there is none.
-    gap: (low, high) of a known gap, or None.
+    low: the smallest value that passes, or -inf.
+    high: the largest value that passes, or inf.
+    gap: the range (low, high) whose verdict is `known gap`, or None.
     reason: why the target is out of reach; set with `gap`.
   """
 
@@ -57,19 +57,19 @@ class Target(NamedTuple):
 
 
 class Row(NamedTuple):
-  """A number.
+  """A number of the paper, and how ours is computed.
 
   Attributes:
-    what: in words.
+    what: a description, which names the row.
     source: an experiment, or a check of configs/theory.py.
     statistic: `mean` and `largest` are over runs, `share` is a ratio of sums,
       `entry` is an entry of a check's table.
-    field: of the runs' results, or a column of the check's table; for `share`,
-      (numerator, denominator).
-    paper: the paper's value, in words.
-    quick: the target of the tier quick; None leaves the row out.
-    authors: the target of the tier paper; None leaves the row out.
-    key: for `entry`, the first cells of its row.
+    field: a field of the runs' results, or a column of the check's table; for
+      `share`, (numerator, denominator).
+    paper: the paper's value, as text.
+    quick: the target of the tier quick; None omits the row.
+    authors: the target of the tier paper; None omits the row.
+    key: for `entry`, the first cells of the row of the check's table.
     error: for `entry`, the column of the standard error, or None.
   """
 
@@ -97,7 +97,7 @@ EXPERIMENTS = {
   "forests": Experiment(random_forests, "forests"),
 }
 
-# One parent in 2 and 6, several in 5 and 7, the standard transformer in 8.
+# 2 and 6 have one parent, 5 and 7 several; 8 is the standard transformer.
 FIGURES = {
   "2": Figure(("chain",), "weights"),
   "5": Figure(("half",), "weights"),
@@ -116,10 +116,10 @@ _LAST_EDGE = (
   "the loss hardly depends on this edge: other copies match in the same prompts"
 )
 _LAYER_2 = (
-  "layer 2, fitted with layer 1 the graph itself, leaves an excess of .015"
+  "layer 2, fitted with layer 1 set to the graph, has an excess of .015"
 )
 _EARLY_ROOTS = "some early roots attend to one position, on the same graphs"
-_SOFTMAX = "a softmax of shares does not count as the exact posterior does"
+_SOFTMAX = "attention yields shares of tokens; the posterior depends on counts"
 
 
 def _edges(
@@ -169,7 +169,7 @@ def _slope(
 
 
 def _second_layer(name: str, low: float, high: float) -> Row:
-  """An independent fit gave .0246, .0143 and .0178."""
+  """Excess of layer 2; an independent fit gave .0246, .0143 and .0178."""
   return Row(
     f"layer 2 with layer 1 the graph, {name}: excess",
     "second_layer",
@@ -328,7 +328,7 @@ ROWS = (
   _posterior(10, None),
 )
 
-# The rows that README.md shows, of the tier quick.
+# The rows of the tier quick that README.md shows.
 HEADLINES = (
   "figure 2, chain: share of edges",
   "figure 5, half: loss",
@@ -341,7 +341,7 @@ HEADLINES = (
   "theorem 4.5, forest: power of T off the prior",
 )
 
-# Smaller sizes of the checks of the theory in the tier quick.
+# The tier quick runs these checks of the theory at smaller sizes.
 QUICK_CHECKS = {
   "information": {"num_forests": 400},
   "theorems": {"T": (16, 32, 64, 128), "num_runs": 1},

@@ -5,13 +5,14 @@
 VARIANT:
 - half (default): parents (i-1)//2 and i-1; S = 5, T = 32.
 - bigram: the two positions before; S = 5, T = 32.
-- three: ours. The three positions before; the last three tokens are uniform
+- three: ours. The three positions before; the last three positions are uniform
   roots and the parents of the target; S = 2, T = 20.
 
-TIER quick (default): a phase of layer 1 for each head
-(icl_causal/optimizers.py), then AdamW with a cosine schedule from .03 to 0 and
-b2 = .99. docs/recipes.md lists the recipes tried, and explains which edges of
-`half` and `bigram` are missed and why the last tokens of `three` are roots.
+TIER quick (default): phases that train single heads of layer 1, with joint
+training between them (`staged_heads` in icl_causal/optimizers.py), then AdamW
+with a cosine schedule from .03 to 0 and b2 = .99. docs/recipes.md lists the
+recipes tried. It explains which edges of `half` and `bigram` are missed and why
+the last positions of `three` are roots.
 
 TIER paper: the authors' settings. AdamW with a cosine schedule from .01 to 0,
 weight decay 1e-4 and initial noise 1e-4, 2**16 steps of 2**10 prompts.

@@ -2,10 +2,10 @@
 
     python -m experiments.figures --figure=2 --tier=quick
 
-Tier quick is our recipe, eleven minutes on two cores for all figures; paper is
-the authors' settings, hours. Runs are kept under runs/TIER, or --workdir, and
-resume where they were interrupted. Figures and a line with the result of every
-run are written to results/TIER, or --results.
+Tier quick uses our recipes and takes eleven minutes on two cores for all
+figures. Tier paper uses the authors' settings and takes hours. Runs are kept
+under runs/TIER, or --workdir; interrupted runs resume. Figures are written to
+results/TIER, or --results, with a line of JSON for the result of each run.
 """
 
 import pathlib
@@ -43,7 +43,8 @@ def main():
   }
   suite.train(runs_of, signals.install_handlers())
   for name, group in runs_of.items():
-    suite.write_results(results, name, group)
+    kept = suite.read_recorded(results, name)
+    suite.write_results(results, name, group, kept=kept)
   for number in numbers:
     for stem, drawn in figures_of(number, runs_of).items():
       runs.save_figure(results, stem, drawn)
@@ -82,7 +83,7 @@ def table(runs_of: dict[str, list[Run]]) -> tuple[list[str], list[list]]:
 
 
 def figures_of(number: str, runs_of: dict[str, list[Run]]) -> dict:
-  """The pictures of a figure of the paper, by the stems of their files."""
+  """The plots of a figure of the paper, by file name without suffix."""
   figure = paper.FIGURES[number]
   groups = {name: runs_of[name] for name in figure.experiments}
   panels = {
@@ -96,7 +97,7 @@ def figures_of(number: str, runs_of: dict[str, list[Run]]) -> dict:
 
 
 def _draw_weights(groups: dict[str, list[Run]]):
-  """The graph, the layer-1 attention and the other parameters of first runs."""
+  """The graph, layer-1 attention and other parameters of each first run."""
   rows = {}
   for name, (run, *_) in groups.items():
     opened = runs.load(run.workdir)
@@ -142,7 +143,7 @@ def _histories(group: list[Run]) -> list[tuple[list, list]]:
 
 
 def _baselines(group: list[Run]) -> dict[str, float]:
-  """Losses of the baselines that all runs have, means over runs."""
+  """The mean loss over runs of each baseline that all runs have."""
   losses = [summary.baselines(row) for row in suite.read_results(group)]
   return {
     name: float(np.mean([of_run[name] for of_run in losses]))
@@ -155,8 +156,14 @@ if __name__ == "__main__":
   flags.DEFINE_enum(
     "figure", "all", [*paper.FIGURES, "all"], "Number of the figure."
   )
-  flags.DEFINE_enum("tier", "quick", variants.TIERS, "Whose recipe.")
-  flags.DEFINE_integer("seeds", 1, "Seeds from which each is trained.", 1)
-  flags.DEFINE_string("workdir", None, "Of the runs; by default runs/TIER.")
-  flags.DEFINE_string("results", None, "By default results/TIER.")
+  flags.DEFINE_enum(
+    "tier", "quick", variants.TIERS, "Our recipes, or the paper's settings."
+  )
+  flags.DEFINE_integer("seeds", 1, "Number of seeds per experiment.", 1)
+  flags.DEFINE_string(
+    "workdir", None, "Directory of the runs; by default runs/TIER."
+  )
+  flags.DEFINE_string(
+    "results", None, "Directory of the results; by default results/TIER."
+  )
   app.run(main)

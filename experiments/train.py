@@ -24,6 +24,8 @@ def main():
   """The command."""
   distributed.join()
   config = app.config()
+  if "sweep" in config:
+    raise app.Refused("--config is a sweep: use experiments.sweep")
   build.check(config)
   if not distributed.is_one_of_several():
     prompts = (config.eval.test_size, config.eval.posterior_prompts)

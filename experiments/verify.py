@@ -2,13 +2,15 @@
 
     python -m experiments.verify --tier=quick
 
-Trains what is missing, as `experiments.figures` does, and runs the checks of
+Trains the missing runs, as `experiments.figures` does, and runs the checks of
 the theory. Prints a table and writes it to verify.md and verify.json under
 results/TIER. With --recorded, runs that have a line in results/TIER count as
-trained, so that several machines and days can share the work. A verdict is
-`pass`, `fail` or `known gap`: the target is out of reach, as docs/recipes.md
-explains, and our number is what can be reached. The exit code is 1 if a row
-fails. A number without a target is shown alone.
+trained, so the work can be spread over days and machines.
+
+The verdict is `pass`, `fail` or `known gap`. `known gap` means that the target
+is out of reach, as docs/recipes.md explains, and that our number is in the
+range that we reached. A number without a target has no verdict. The exit code
+is 1 if a row fails.
 """
 
 import json
@@ -36,7 +38,7 @@ from icl_causal.config import record
 
 
 class Results(NamedTuple):
-  """Where the numbers come from.
+  """The results from which the numbers are computed.
 
   Attributes:
     runs: results of the runs of each experiment.
@@ -87,7 +89,7 @@ def main():
 def planned(
   name: str, tier: str, num_seeds: int, workdir: pathlib.Path, recorded: dict
 ) -> list[Run]:
-  """The runs of an experiment from `num_seeds` seeds, and those recorded."""
+  """The runs from the first `num_seeds` seeds, and the recorded runs."""
   most = max([num_seeds, *(line["seed"] + 1 for line in recorded.values())])
   return [
     run
@@ -116,7 +118,7 @@ def targets(tier: str) -> list[tuple[Row, Target]]:
 
 
 def measure(row: Row, results: Results) -> tuple[float, float | None]:
-  """The number of a row and its standard error, or None for that."""
+  """The number of a row, and its standard error or None."""
   if row.statistic == "entry":
     return _entry(row, results.theory[row.source])
   if row.source in paper.EXPERIMENTS:
@@ -159,7 +161,7 @@ def judge(rows: list[tuple[Row, Target]], results: Results) -> list[dict]:
 
 
 def table(rows: list[dict]) -> tuple[list[str], list[list]]:
-  """Header and rows to show: numbers to the digits that their errors allow."""
+  """Header and rows to show; numbers are rounded as in `digits`."""
   header = ["what", "paper", "ours", "std. error", "target", "verdict"]
   return header, [
     [
@@ -190,7 +192,7 @@ def write(directory: pathlib.Path, rows: list[dict]):
 
 
 def digits(ours: float, error: float | None) -> tuple[str, str]:
-  """A number to the second digit of its standard error, and that error."""
+  """A number and its standard error, to the second digit of the error."""
   if not error:
     return f"{ours:.4g}", "-" if error is None else "0"
   places = max(0, 1 - math.floor(math.log10(error)))
@@ -227,13 +229,19 @@ def _words(target: Target) -> str:
 
 
 if __name__ == "__main__":
-  flags.DEFINE_enum("tier", "quick", variants.TIERS, "Whose recipe.")
-  flags.DEFINE_integer("seeds", 3, "Seeds from which each is trained.", 1)
-  flags.DEFINE_string("workdir", None, "Of the runs; by default runs/TIER.")
-  flags.DEFINE_string("results", None, "By default results/TIER.")
+  flags.DEFINE_enum(
+    "tier", "quick", variants.TIERS, "Our recipes, or the paper's settings."
+  )
+  flags.DEFINE_integer("seeds", 3, "Number of seeds per experiment.", 1)
+  flags.DEFINE_string(
+    "workdir", None, "Directory of the runs; by default runs/TIER."
+  )
+  flags.DEFINE_string(
+    "results", None, "Directory of the results; by default results/TIER."
+  )
   flags.DEFINE_bool(
     "recorded",
     False,
-    "Count the runs that --results has lines of, of whatever seeds.",
+    "Count every run that has a line in --results as trained, from any seed.",
   )
   app.run(main)

@@ -26,7 +26,7 @@ def uniform(S: int) -> jax.Array:
 
 
 def unigram(x_T: jax.Array, S: int) -> jax.Array:
-  """Counts of the tokens plus one, normalised; independent of their order."""
+  """Token frequencies with add-one smoothing; the order does not matter."""
   chex.assert_rank(x_T, 1)
   return _normalise(jax.nn.one_hot(x_T, S).sum(axis=0) + 1)
 
@@ -38,8 +38,8 @@ def edge_posterior(x_T: jax.Array, graph: Graph, alpha, S: int) -> jax.Array:
   the same states as the target's parents. This is exact for independent
   Dirichlet(alpha) rows if root tokens are ignored. Under the stationary root
   law, root tokens carry information about the kernel, and the Bayes predictor
-  is `exact_posterior`. Ours: the paper's code counts roots as children of the
-  last token.
+  is `exact_posterior`. Ours; the paper's code treats roots as children of the
+  last token and counts them too.
 
   Args:
     x_T: tokens.
@@ -70,17 +70,17 @@ def exact_posterior(
 ) -> tuple[jax.Array, jax.Array]:
   """The posterior mean of the target's law given all tokens.
 
-  This is the Bayes predictor, by importance sampling (ours). Under the
-  stationary root law, root tokens carry information about the kernel, and no
-  closed form is known to us. Kernels are drawn from their posterior given the
-  edges and weighted by the product of mu_pi over the root tokens. For given
-  other rows, mu_pi is a ratio of two linear functions of the target's row, so
-  each of the num_samples draws of the other rows is combined with all
+  This is the Bayes predictor, estimated by importance sampling (ours). Under
+  the stationary root law, root tokens carry information about the kernel, and
+  no closed form is known to us. Kernels are drawn from their posterior given
+  the edges and weighted by the product of mu_pi over the root tokens. With the
+  other rows fixed, mu_pi is a ratio of two linear functions of the target's
+  row, so each of the num_samples draws of the other rows is combined with all
   num_samples draws of the target's row. The result is the edge posterior times
-  the ratio of the weighted to the unweighted mean of the draws, normalised: the
-  unweighted mean estimates the edge posterior, so most of the noise cancels.
-  The bias is of order 1 / num_samples and the standard error of order
-  1 / sqrt(num_samples).
+  the weighted mean of the draws of the target's row, divided by their
+  unweighted mean, and normalised. The unweighted mean estimates the edge
+  posterior, so most of the noise cancels. The bias is of order 1 / num_samples,
+  the standard error of order 1 / sqrt(num_samples).
 
   Under any other root law the edge posterior is exact and is returned.
 
@@ -95,8 +95,8 @@ def exact_posterior(
 
   Returns:
     (f_S, effective_sample_size). The effective sample size is the smaller of
-    those of the draws of the target's row and of the other rows. If it is
-    small, f_S is mostly noise.
+    two: that of the draws of the target's row and that of the draws of the
+    other rows. If it is small, f_S is mostly noise.
   """
   T, K = graph.parents_TxK.shape
   edge_S = edge_posterior(x_T, graph, alpha, S)
@@ -132,10 +132,11 @@ def exact_posterior(
 
 
 def _visits(pi_SxS, t) -> jax.Array:
-  """Expected visits to each state from a step t -> s to the return to t.
+  """Expected numbers of visits between a step t -> s and the return to t.
 
   Returns:
-    S x (S+1); the last column is their sum.
+    S x (S+1). Row s has the visits to each state, and their sum in the last
+    column.
   """
   S = len(pi_SxS)
   mu_SxS = jax.vmap(lambda e_S: priors.stationary(pi_SxS.at[t].set(e_S)))(
@@ -148,7 +149,8 @@ def _visits(pi_SxS, t) -> jax.Array:
 def _posterior_rows(key, edges, alpha, num: int) -> jax.Array:
   """Draws Dirichlet rows from their posterior given the edges.
 
-  Gamma(alpha + n) is the sum of Gamma(alpha) and n exponentials, one per edge.
+  A Gamma(alpha + n) variable is the sum of a Gamma(alpha) variable and n
+  exponential variables, one per edge.
 
   Args:
     key: a typed key.

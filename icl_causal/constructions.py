@@ -28,10 +28,11 @@ def reduced(
   copies.
 
   As `match` grows, f tends to the empirical transition law: the mean of the
-  tokens whose parents are in the states of the target's parents. Three kinds of
-  other positions are included, since this model cannot distinguish them:
-  - a root that, like all positions before it, has the query's token, such as
-    root 0 if s_1 = s_T;
+  tokens whose parents are in the states of the target's parents. The mean also
+  includes three kinds of positions that this model cannot distinguish from
+  these:
+  - a root, if its token and all tokens before it equal the query's token, such
+    as root 0 if s_1 = s_T;
   - with heads, the last position, which copies the query itself;
   - with mixed numbers of parents, a position with more parents than the target.
 
@@ -40,7 +41,7 @@ def reduced(
   Args:
     graph: over T positions.
     S: number of states.
-    match: scale of A2; the default 20 * T is within 1e-8 of the limit.
+    match: scale of A2; with the default 20 * T, f is within 1e-8 of its limit.
   """
   parents_TxK = np.asarray(graph.parents_TxK).copy()
   target_K = np.asarray(graph.target_K)
@@ -84,7 +85,7 @@ def disentangled(
   """The construction without the errors of `reduced`.
 
   Layer 2 also reads positions and excludes those that cannot match: positions
-  with another number of parents than the target, such as roots, and the last
+  whose number of parents differs from the target's, such as roots, and the last
   position if its row of layer 1 copies the target's parents. `logits_S` tends
   to the mean of the tokens whose parents are in the states of the target's
   parents, if there is at least one. Ours, after sections 3 and 6.2.
@@ -110,9 +111,9 @@ def disentangle(
 ) -> tuple[models.Disentangled, dict]:
   """The disentangled transformer equivalent to an attention-only one.
 
-  The added stream is h M, with h the concatenated stream. M_0 stacks E and P,
-  and each layer replaces M by the stack of M, M V_1, .., M V_H. A becomes
-  M A M^T, and W becomes M W.
+  The stream of `models.Standard` is h M, where h is the concatenated stream. M
+  starts as the stack of E and P, and each layer replaces it by the stack of M,
+  M V_1, .., M V_H. A becomes M A M^T, and W becomes M W.
 
   Raises:
     ValueError: if the model has an MLP, norms or scaling.
@@ -135,8 +136,8 @@ def entangle(
   """The attention-only transformer equivalent to a disentangled one.
 
   Its stream is as wide as the final concatenated stream. Tokens and positions
-  take the first S + T entries. V_h of a layer copies the first D entries, which
-  are in use so far, to the entries h D, .., (h + 1) D - 1.
+  take the first S + T entries. If D entries are in use before a layer, V_h of
+  the layer copies them to the entries h D, .., (h + 1) D - 1.
   """
   S, T = model.S, model.T
   width = params["W"].shape[0]

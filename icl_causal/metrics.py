@@ -45,14 +45,14 @@ def predictor_losses(x_BxT, y_BxS, graph: Graph, alpha) -> dict:
     Arrays of shape B under `uniform`, `unigram`, `edge_posterior`, `entropy`.
   """
   S = y_BxS.shape[-1]
-  predictors = {
+  baselines = {
     "uniform": lambda x_T: bayes.uniform(S),
     "unigram": lambda x_T: bayes.unigram(x_T, S),
     "edge_posterior": lambda x_T: bayes.edge_posterior(x_T, graph, alpha, S),
   }
   losses = {
     name: jax.vmap(lambda x_T, y_S, f=f: loss(f(x_T), y_S))(x_BxT, y_BxS)
-    for name, f in predictors.items()
+    for name, f in baselines.items()
   }
   return losses | {"entropy": bayes.entropy(y_BxS)}
 
@@ -99,17 +99,17 @@ def mean_and_standard_error(values_N) -> tuple[float, float]:
   )
 
 
-def measures(loss_N, edges: Recovery, predictors: Mapping) -> dict:
+def measures(loss_N, edges: Recovery, baselines: Mapping) -> dict:
   """The metrics of an evaluation; losses in nats.
 
   Args:
     loss_N: of the model on the test set.
     edges: recovered by the attention of layer 1.
-    predictors: losses of the baselines on the test set, by name.
+    baselines: losses of the baselines on the test set, by name.
   """
   loss, error = mean_and_standard_error(loss_N)
   excess, excess_error = mean_and_standard_error(
-    loss_N - predictors["edge_posterior"]
+    loss_N - baselines["edge_posterior"]
   )
   scores = edges.edge_scores
   return {
@@ -125,15 +125,15 @@ def measures(loss_N, edges: Recovery, predictors: Mapping) -> dict:
   }
 
 
-def reference_losses(predictors: Mapping) -> dict:
+def reference_losses(baselines: Mapping) -> dict:
   """The mean loss of each baseline in nats, by name."""
   return {
     name if name == "entropy" else f"{name}_loss": float(jnp.mean(loss_N))
-    for name, loss_N in predictors.items()
+    for name, loss_N in baselines.items()
   }
 
 
-def excess_over_exact(row: Mapping, predictors: Mapping, exact) -> dict:
+def excess_over_exact(row: Mapping, baselines: Mapping, exact) -> dict:
   """The loss of the exact posterior, and the excess of the model over it.
 
   The exact posterior is computed on the first prompts of the test set only. Its
@@ -142,7 +142,7 @@ def excess_over_exact(row: Mapping, predictors: Mapping, exact) -> dict:
 
   Args:
     row: the `measures` of a model.
-    predictors: losses of the baselines on the whole test set, by name.
+    baselines: losses of the baselines on the whole test set, by name.
     exact: (losses, effective sample sizes) on the first prompts, or None.
 
   Returns:
@@ -160,7 +160,7 @@ def excess_over_exact(row: Mapping, predictors: Mapping, exact) -> dict:
   if exact is None:
     return dict.fromkeys(names)
   loss_M, effective_M = map(np.asarray, exact)
-  edge_N = np.asarray(predictors["edge_posterior"])
+  edge_N = np.asarray(baselines["edge_posterior"])
   gain, error = mean_and_standard_error(edge_N[: len(loss_M)] - loss_M)
   effective = float(1 / np.mean(1 / effective_M))
   excess_error = math.hypot(error, row["excess_loss_standard_error"])

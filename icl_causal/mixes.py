@@ -2,7 +2,8 @@
 
 A block of the stream of `models.Disentangled` is the one-hot input, mixed over
 positions by a product of attention maps. A mix is that product, a matrix Q x T,
-or None for the identity. The stream is built at the last position only.
+or None for the identity. The stream itself is computed at the last position
+only.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ Mix = jax.Array | None
 
 
 def scores(A_DxD, queries: Sequence[Mix], keys: Sequence[Mix], x_T, token_TxS):
-  """Attention scores h_Q A h_T^T, with the blocks of h_Q and h_T as mixes.
+  """Attention scores h_Q A h_T^T; the blocks of h_Q and h_T are mixes.
 
   Query mixes and the result are Q x T, or of shape T for a single query.
   """
@@ -23,7 +24,7 @@ def scores(A_DxD, queries: Sequence[Mix], keys: Sequence[Mix], x_T, token_TxS):
   ends = np.cumsum([S, T] * len(keys))[:-1]
   projected = []
   for mix, A in zip(queries, jnp.split(A_DxD, len(queries)), strict=True):
-    if mix is None:  # faster than gathering the rows of A, then splitting
+    if mix is None:  # splitting A before gathering its rows is faster
       parts = [a[:S][x_T] + a[S:] for a in jnp.split(A, ends, axis=1)]
     else:
       parts = jnp.split((mix @ token_TxS) @ A[:S] + mix @ A[S:], ends, -1)

@@ -6,16 +6,17 @@ Layer 2 learns early to ignore positions whose row of layer 1 is not learned
 yet; these rows then get no gradient. `first_layer_phase` trains layer 1 of any
 model alone for a number of steps. `staged_heads` does so head by head:
 
-From a symmetric start, all heads of layer 1 have the same gradient. It points
-to the parent slot of the last position, the only parent of the target whose
-token the query contains at the start. Once one head attends to these parents
-and the model uses it, the gradient of a head that still attends uniformly
-points to the next parent slot: it compares the token that the head copies with
-the token that it copies at the query. Each head therefore has a separate phase,
-in which only the position block of its A1 is trained, as in stage 1 of
-Algorithm 1. Between phases the parameters of all heads so far are trained
-jointly. With several heads, head 0 is reset and retrained at the end, since the
-other heads now disambiguate its target.
+From a symmetric start, all heads of layer 1 have the same gradient. At the
+start the query contains the token of one parent of the target only, the last
+position. The gradient therefore points to the parents in the slot of the last
+position. Once one head attends to these parents and the model uses it, the
+gradient of a head that still attends uniformly points to the parents in the
+next slot, since it compares the token that the head copies with the token that
+it copies at the query. Each head therefore has a separate phase, in which only
+the position block of its A1 is trained, as in stage 1 of Algorithm 1. Between
+phases the parameters of all heads that have had a phase are trained jointly.
+With several heads, head 0 is reset and retrained at the end, since the other
+heads now disambiguate its target.
 """
 
 from typing import Any, NamedTuple
@@ -32,7 +33,7 @@ class AlgorithmState(NamedTuple):
 
   Attributes:
     step: int32, number of steps taken.
-    first_steps: int32, number of steps of stage 1.
+    first_steps: int32, number of steps of stage 1 so far.
   """
 
   step: jax.Array
@@ -44,7 +45,7 @@ class PhaseState(NamedTuple):
 
   Attributes:
     step: int32, number of steps taken.
-    joint: the state of the optimizer of joint training.
+    joint: the state of the joint optimizer.
   """
 
   step: jax.Array
@@ -61,20 +62,19 @@ def algorithm_1(
   """Algorithm 1 of the paper, an optimizer for `models.Reduced`.
 
   Stage 1 is gradient descent on A1 alone, stage 2 on A2 alone. Stage 1 ends
-  after `max_first_steps`, or earlier, when the median row is decided: of the
-  rows with more than half of their attention on one position, at least half
-  have attention `stop` or more on it. Without an early stop, the rows of roots
-  drift towards some position, since they also have a gradient, from noise and
-  from finite T. The stopping rule depends on A1 only. The stopping rule and all
-  rates are ours.
+  after `max_first_steps`, or earlier by a stopping rule: of the rows with more
+  than half of their attention on one position, at least half have attention
+  `stop` or more on it. Without the rule, the rows of roots drift towards some
+  position, since noise and finite T give them a gradient as well. The rule
+  depends on A1 only. The rule and all rates are ours.
 
   Args:
     first_rate: learning rate of stage 1; may be traced.
     second_rate: learning rate of stage 2; may be traced.
     max_first_steps: maximum number of steps of stage 1; may be traced.
-    stop: attention from which a row is decided; may be traced.
+    stop: attention threshold of the stopping rule; may be traced.
     rescale_rows: multiplies row i of the gradient of A1 by i, counted from 1.
-      This cancels a factor 1/i, with which late positions learn slowly.
+      This cancels a factor 1/i, which slows the learning of late positions.
   """
 
   def init(params):
@@ -114,9 +114,10 @@ def staged_heads(
   trains its position block by gradient descent. Row i of the gradient, counted
   from 1, is multiplied by i, and the gradient is scaled such that its largest
   entry changes A1 by `max_step`. The rate of change then depends neither on the
-  size of the model nor on the progress of training. Roots have small gradients,
-  from noise and from finite T, and change less. Parameters of heads without a
-  phase so far are frozen. The state of `joint` is frozen during phases. Ours.
+  size of the model nor on the progress of training. The rows of roots change
+  less, since their gradients are small and come from noise and finite T only.
+  Parameters of heads that have not had a phase are frozen. The state of `joint`
+  is frozen during phases. Ours.
 
   Args:
     joint: the optimizer of joint training; its state counts joint steps only.
@@ -130,7 +131,7 @@ def staged_heads(
 
   def update(updates, state, params=None):
     if params is None:
-      raise ValueError("a phase starts from zero: update needs the parameters")
+      raise ValueError("a phase resets A1: update needs the parameters")
     order = jnp.array(_order(len(params["A1"])))
     period = phase_steps + joint_steps
     phase = jnp.minimum(state.step // period, len(order) - 1)
@@ -162,7 +163,7 @@ def first_layer_phase(
 
   Args:
     joint: the optimizer of joint training. During the phase its state is
-      updated as usual, and its updates of other parameters are set to zero.
+      updated as usual, and its updates of all parameters but A1 are zeroed.
     joint_steps: number of joint steps before the phase.
     phase_steps: number of steps of the phase.
   """
@@ -246,9 +247,10 @@ def _masked(leaf, mask):
 
 
 def _median_row_decided(A1_TxT, stop):
-  """Whether half of the rows with attention above 1/2 have attention >= `stop`.
+  """Whether at least half of the peaked rows have attention `stop` or more.
 
-  Row 0, which attends to itself, is excluded. So is the row of the query, which
+  A row is peaked if it has more than half of its attention on one position. Row
+  0, which attends to itself, is excluded. So is the row of the query, which
   learns to attend to itself long before the others.
   """
   mask_TxT = jnp.tri(len(A1_TxT), dtype=bool)

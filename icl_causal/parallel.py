@@ -48,7 +48,7 @@ def num_cores(batch_size: int, others: Sequence[int], available: int) -> int:
   """The largest number of CPU cores that divides the prompts evenly.
 
   Args:
-    batch_size: prompts per batch; each core gets at least 32 of them.
+    batch_size: prompts per batch; with several cores, each gets at least 32.
     others: other numbers of prompts that are split over the cores.
     available: number of available cores.
   """
@@ -87,9 +87,9 @@ def chunk_size(num_prompts: int, model: nn.Module) -> int:
 def stack(runs: Sequence, mesh: Mesh, parallel: int):
   """Stacks pytrees of single runs along a leading axis, over a `runs_mesh`.
 
-  The last run is repeated until every device has the same number of runs, in
-  groups of equal size of at most `parallel`. The first `len(runs)` entries of a
-  result belong to the runs.
+  The last run is repeated until every device has the same number of runs and
+  can split them into groups of equal size, at most `parallel`. The first
+  `len(runs)` entries of a result belong to the runs; the others are copies.
   """
   num_groups = math.ceil(len(runs) / (mesh.size * parallel))
   padding = -len(runs) % (mesh.size * num_groups)

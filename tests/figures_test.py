@@ -144,3 +144,10 @@ def test_a_recorded_run_replaces_one_that_is_not_there(small, tmp_path):
   assert [row["loss"] for row in rows] == [1.0, 3.0]
   with pytest.raises(runs.RunError):
     suite.read_results([in_b[0]], recorded)
+  # The figures command keeps the lines of other seeds.
+  suite.write_results(results, name, [in_b[2]], kept=recorded)
+  losses = {
+    line["seed"]: line["loss"]
+    for line in suite.read_recorded(results, name).values()
+  }
+  assert losses == {1: 1.0, 2: 3.0}

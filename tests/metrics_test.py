@@ -150,8 +150,8 @@ def test_measures_without_edges():
 
 
 def test_reference_losses_are_means_by_name():
-  predictors = {"uniform": np.array([1.0, 3.0]), "entropy": np.array([0.5, 1])}
-  assert metrics.reference_losses(predictors) == {
+  baselines = {"uniform": np.array([1.0, 3.0]), "entropy": np.array([0.5, 1])}
+  assert metrics.reference_losses(baselines) == {
     "uniform_loss": 2.0,
     "entropy": 0.75,
   }

@@ -1,8 +1,8 @@
 """The work of a training step, by the textbook version and by the library.
 
-Each kind of work is a loop inside one compiled program, in which a step depends
-on the result of the step before, so that the time per step excludes Python
-calls and memory allocation.
+Each kind of work is a loop inside one compiled program, so that the time per
+step excludes Python calls and memory allocation. Each step depends on the
+result of the step before, so the compiler can't move work out of the loop.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ KINDS = ("sampling", "forward", "gradient", "training step")
 
 
 class Case(NamedTuple):
-  """A size: the disentangled transformer on a chain.
+  """A problem size of the disentangled transformer on a chain.
 
   Attributes:
     S: states.
@@ -120,7 +120,7 @@ def loop(
   Args:
     kind: one of `KINDS`.
     case: the size.
-    implementation: its sampler and model.
+    implementation: the sampler and the model.
     data: prompts for `forward` and `gradient`; by default new ones are drawn.
   """
   optimizer = optax.adamw(0.01)
@@ -208,8 +208,8 @@ def seconds_to_all_edges(
   attention on one batch after every `train.eval_every` steps.
 
   Args:
-    implementation: its sampler and model.
-    config: of `experiments.train`.
+    implementation: the sampler and the model.
+    config: as for `experiments.train`.
   """
   started = time.perf_counter()
   graph = build.graph(config)

@@ -49,7 +49,7 @@ def table(result: dict) -> str:
 
 
 def changes(before: dict, after: dict) -> str:
-  """How many times faster ours is after than before, for rows in both results.
+  """The speedup of ours from one result to a later one, for their common rows.
 
   Compares the ratios to the textbook version, which cancels the speed of the
   machine.
@@ -67,7 +67,7 @@ def changes(before: dict, after: dict) -> str:
 
 
 def growth(rows: Sequence[dict]) -> dict[str, float]:
-  """The exponent p for each S, where a training step's time grows as T^p.
+  """The exponent p for each S, if the time of a training step grows as T^p.
 
   Fitted by least squares on logarithms, over T >= 64.
   """

@@ -2,8 +2,8 @@
 
 A single run splits the prompts of every batch over all devices. Several runs of
 one program are stacked and split over the devices of this process instead. The
-training loop sees the same `Trainer` in both cases: what it returns to the host
-has a leading axis R of runs, which is 1 for a single run.
+training loop sees the same `Trainer` in both cases: the arrays that it returns
+to the host have a leading axis of R runs, with R = 1 for a single run.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,17 +26,19 @@ class Trainer(NamedTuple):
 
   Attributes:
     start: on the devices, the states before the first step.
-    predictors: on the host, the losses of the baselines on the test sets.
-    take_steps: (state) to (state, Steps on the host); donates its argument.
-    evaluate: (state) to losses R x N and layer-1 maps R x H x T x T, on the
-      host.
-    exact: () to losses and effective sample sizes, R x M, on the host.
-    to_host: copies a state.
-    to_devices: copies a state back.
+    baselines: on the host, the losses of the baselines on the test sets.
+    take_steps: maps a state to (state, Steps on the host); donates its
+      argument.
+    evaluate: maps a state to losses R x N and layer-1 maps R x H x T x T, on
+      the host.
+    exact: takes no argument; returns the losses of the exact posterior and its
+      effective sample sizes, R x M, on the host.
+    to_host: copies a state to the host.
+    to_devices: copies a state from the host to the devices.
   """
 
   start: training.TrainState
-  predictors: dict[str, np.ndarray]
+  baselines: dict[str, np.ndarray]
   take_steps: Callable[
     [training.TrainState], tuple[training.TrainState, training.Steps]
   ]
@@ -52,15 +54,15 @@ def single(run: Run) -> Trainer:
   functions = program.program(run.config, mesh)
   full = parallel.replicated(mesh)
   inputs = jax.device_put(program.run_inputs(run.config, run.graph), full)
-  # One program ends before the next begins: on a CPU, two programs whose
-  # devices wait for each other can deadlock.
+  # One program must end before the next begins: on a CPU, two programs that run
+  # at once and whose devices wait for each other can deadlock.
   test = jax.block_until_ready(
     jax.jit(functions.draw_test, out_shardings=parallel.batch_sharding(mesh))(
       inputs
     )
   )
-  predictors = jax.block_until_ready(
-    jax.jit(lambda tree: tree, out_shardings=full)(test.predictors)
+  baselines = jax.block_until_ready(
+    jax.jit(lambda tree: tree, out_shardings=full)(test.baselines)
   )
   take_steps = jax.jit(
     functions.take_steps, donate_argnums=1, out_shardings=full
@@ -81,7 +83,7 @@ def single(run: Run) -> Trainer:
 
   return Trainer(
     start=jax.jit(functions.start, out_shardings=full)(inputs),
-    predictors=_with_run_axis(predictors),
+    baselines=_with_run_axis(baselines),
     take_steps=steps,
     evaluate=evaluation,
     exact=lambda: _with_run_axis(exact(inputs, test)),
@@ -95,7 +97,7 @@ def stacked(batch: Sequence[Run], at_once: int) -> Trainer:
 
   Args:
     batch: the runs.
-    at_once: how many runs a device works on at once; fewer if memory is short.
+    at_once: number of runs per device at once; reduced if memory is short.
   """
   num, mesh = len(batch), parallel.runs_mesh()
   compiled = compile_stacked(batch, mesh, at_once)
@@ -121,7 +123,7 @@ def stacked(batch: Sequence[Run], at_once: int) -> Trainer:
 
   return Trainer(
     start=compiled.start,
-    predictors=to_host(test.predictors),
+    baselines=to_host(test.baselines),
     take_steps=steps,
     evaluate=evaluation,
     exact=lambda: to_host(compiled.exact(inputs, test)),
@@ -131,7 +133,7 @@ def stacked(batch: Sequence[Run], at_once: int) -> Trainer:
 
 
 class Stacked(NamedTuple):
-  """`program.Program` compiled for stacked runs, with its first values."""
+  """`program.Program` compiled for stacked runs, with its first arguments."""
 
   inputs: program.RunInputs
   start: Any
@@ -142,7 +144,7 @@ class Stacked(NamedTuple):
 
 
 def compile_stacked(batch: Sequence[Run], mesh: Mesh, at_once: int) -> Stacked:
-  """Compiles a batch, for fewer runs at once if memory is short."""
+  """Compiles a batch; halves `at_once` until the program fits in memory."""
   functions = program.program(batch[0].config)
   members = [program.run_inputs(run.config, run.graph) for run in batch]
   while True:
@@ -168,7 +170,7 @@ def compile_stacked(batch: Sequence[Run], mesh: Mesh, at_once: int) -> Stacked:
 
 
 def _with_run_axis(tree):
-  """On the host, with a leading axis of one run."""
+  """Copies a tree to the host and adds a leading axis of one run."""
   return jax.tree.map(lambda leaf: np.asarray(leaf)[None], tree)
 
 
@@ -183,7 +185,7 @@ def _bytes(compiled) -> int:
 
 
 def _memory(mesh: Mesh) -> float:
-  """Nine tenths of the bytes of a device; cores share those of the machine."""
+  """90 % of a device's memory in bytes; CPU devices share the machine's."""
   if limits := mesh.devices.flat[0].memory_stats():
     return 0.9 * limits["bytes_limit"]
   total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,6 +1,6 @@
-"""Several processes as one program, on one machine or on many.
+"""Runs several processes as one program, on one machine or on several.
 
-All of them compute. Process 0 alone prints and writes, except for runs that a
+All processes compute. Only process 0 prints and writes, except for runs that a
 process trains alone. Process 0 reads from disk and broadcasts.
 """
 
@@ -21,15 +21,15 @@ Tree = TypeVar("Tree")
 
 
 def define_flags():
-  """Defines the flags by which a process finds the others."""
+  """Defines the flags that connect a process to the others."""
   flags.DEFINE_string(
     "coordinator",
     None,
-    "HOST:PORT of the first of several processes, or `auto` under srun and on "
-    "a TPU pod, where the other two flags are not needed.",
+    "HOST:PORT of process 0 of several, or `auto` under srun and on a TPU pod, "
+    "where the other two flags are not needed.",
   )
-  flags.DEFINE_integer("num_processes", None, "How many processes.", 1)
-  flags.DEFINE_integer("process_id", None, "Which one this is, from 0.", 0)
+  flags.DEFINE_integer("num_processes", None, "Number of processes.", 1)
+  flags.DEFINE_integer("process_id", None, "Index of this process, from 0.", 0)
 
 
 def join():
@@ -62,7 +62,7 @@ def is_first() -> bool:
 
 
 def any_process(value: bool) -> bool:
-  """Whether the value is true in any process; all of them have to call."""
+  """Whether the value is true in any process; all processes must call it."""
   if jax.process_count() == 1:
     return value
   return bool(multihost_utils.process_allgather(np.array(value)).any())
@@ -85,7 +85,7 @@ def raise_together() -> Iterator[None]:
 
 
 def broadcast(tree: Tree) -> Tree:
-  """The arrays and numbers of process 0, in every process."""
+  """Sends the arrays and numbers of process 0 to every process."""
   if jax.process_count() == 1:
     return tree
   return multihost_utils.broadcast_one_to_all(
@@ -97,10 +97,10 @@ def broadcast(tree: Tree) -> Tree:
 def opened(
   workdir: pathlib.Path, config: Mapping, overwrite: bool
 ) -> Iterator[bool]:
-  """`runs.opened` in process 0, with its answer in every process.
+  """Calls `runs.opened` in process 0 and broadcasts what it returns.
 
   Raises:
-    RunError: in every process, if process 0 is refused.
+    RunError: in every process, if `runs.opened` raises it in process 0.
   """
   with contextlib.ExitStack() as stack:
     finished = False
@@ -116,8 +116,8 @@ class Group(NamedTuple):
 
   Attributes:
     is_writer: whether this process writes the run directories.
-    raise_together: a context; an error in one process raises in all.
-    broadcast: arrays of the writer to all.
+    raise_together: a context manager; an error in one process raises in all.
+    broadcast: sends the arrays of the writer to all.
   """
 
   is_writer: bool

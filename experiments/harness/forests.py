@@ -61,7 +61,7 @@ def train(config: build.Config, num_graphs: int, at_once: int) -> Trained:
     state, _ = run.take_steps(inputs, run.start(inputs))
     test = run.draw_test(inputs)
     evaluation = run.evaluate(inputs, state, test)
-    edge_N = test.predictors["edge_posterior"]
+    edge_N = test.baselines["edge_posterior"]
     trained = Trained(
       inputs.graph,
       evaluation.attention["attention_1"],

@@ -1,14 +1,13 @@
-"""The training loop: runs of one program, from where they stand to their end.
+"""The training loop: trains runs of one program from their last saved states.
 
-Every run has its own directory, the same whether it is trained alone or beside
-others. The loop evaluates every `train.eval_every` steps, appends a row to each
-metrics.jsonl and saves states. A run whose loss or gradient is not finite is
-marked as failed while the others continue.
+Every run has its own directory, with the same files whether it is trained alone
+or with others. The loop evaluates every `train.eval_every` steps, appends a row
+to each metrics.jsonl and saves states. A run whose loss or gradient is not
+finite is marked as failed while the others continue.
 """
 
 from collections.abc import Callable, Sequence
 import contextlib
-import sys
 import time
 from typing import Any, NamedTuple
 
@@ -21,6 +20,7 @@ from experiments.harness import batches
 from experiments.harness import clock as clocks
 from experiments.harness import distributed
 from experiments.harness import loggers
+from experiments.harness import resume
 from experiments.harness import signals
 from experiments.harness.grid import Run
 from icl_causal import metrics
@@ -30,14 +30,14 @@ from icl_causal.analysis import recovery
 
 
 class Job(NamedTuple):
-  """The fixed parts of a training.
+  """The arguments of a training; they do not change while it runs.
 
   Attributes:
     batch: runs of one program, whose directories are prepared and locked.
     trainer: of the batch.
     group: the processes that train it.
-    keep: how many checkpoints to keep, one for each evaluation. By default two,
-      and a save is skipped if it would take too much of the time.
+    keep: number of checkpoints to keep, one for each evaluation. The default
+      keeps two, and skips a save if saving would take too much of the time.
     stop: whether a stop is requested; called after every evaluation.
     log: called when metrics.jsonl has new rows.
   """
@@ -51,7 +51,7 @@ class Job(NamedTuple):
 
 
 class Progress(NamedTuple):
-  """Where the runs of a batch stand.
+  """The progress of the runs of a batch.
 
   Attributes:
     step: the same for all runs.
@@ -75,7 +75,7 @@ def train_single(
   stop: Callable[[], bool] = signals.never,
   log: Callable[[], None] = loggers.none,
 ):
-  """Trains one run over all devices; a run that failed before is tried again.
+  """Trains one run on all devices; a run that failed before is retried.
 
   The arguments are those of `Job`.
 
@@ -91,8 +91,9 @@ def train_single(
   failures = train(Job([run], trainer, group, keep, stop, log), started)
   for failed in failures.values():
     raise app.NonFinite(
-      f"{failed['what']} at step {failed['step']}: stopped; {run.workdir} "
-      "keeps the last state saved before it, and failed.json the last losses"
+      f"{failed['what']} at step {failed['step']}: training stopped; "
+      f"{run.workdir} keeps the last state saved before it, and failed.json "
+      "has the last losses"
     )
 
 
@@ -101,38 +102,42 @@ def train_batch(
   at_once: int,
   stop: Callable[[], bool] = signals.never,
 ):
-  """Trains runs of one program side by side, in this process alone.
+  """Trains runs of one program together, in this process alone.
+
+  Runs whose saved states have no step in common are trained one group after
+  another.
 
   Args:
-    batch: the runs; those that are done are not trained again.
-    at_once: how many runs a device works on at once.
+    batch: the runs; finished and failed runs are not trained again.
+    at_once: number of runs per device at once.
     stop: as in `Job`.
 
   Raises:
-    RunError: if another process trains one of them.
+    RunError: if another process is training one of them.
     Stopped: if a stop is requested.
   """
   if all(runs.is_done(run.workdir) for run in batch):
     return
-  started = time.monotonic()
-  with contextlib.ExitStack() as stack:
-    for run in batch:
-      config = run.config.to_dict()
-      stack.enter_context(runs.opened(run.workdir, config, overwrite=False))
-    trainer = batches.stacked(batch, at_once)
-    job = Job(batch, trainer, distributed.this_process(), stop=stop)
-    train(job, started)
+  for part in resume.split(batch):
+    started = time.monotonic()
+    with contextlib.ExitStack() as stack:
+      for run in part:
+        config = run.config.to_dict()
+        stack.enter_context(runs.opened(run.workdir, config, overwrite=False))
+      trainer = batches.stacked(part, at_once)
+      job = Job(part, trainer, distributed.this_process(), stop=stop)
+      train(job, started)
 
 
 def train(job: Job, started: float) -> dict[int, dict]:
-  """Trains a batch to its end and writes the run directories.
+  """Trains a batch to the last step and writes the run directories.
 
   Args:
     job: the training.
-    started: when it started, by `time.monotonic`.
+    started: the time at which it started, by `time.monotonic`.
 
   Returns:
-    By index, the records of runs that failed.
+    The records of runs that failed, by index.
 
   Raises:
     Stopped: if a stop is requested before the last step.
@@ -141,7 +146,7 @@ def train(job: Job, started: float) -> dict[int, dict]:
   clock = clocks.start(started, spent)
   config, group = job.batch[0].config, job.group
   last, every = config.train.steps, config.train.eval_every
-  is_hidden = None if group.is_writer else True  # None: on a terminal only
+  is_hidden = None if group.is_writer else True  # None: hidden without a TTY
   with tqdm.tqdm(
     total=last, initial=progress.step, unit="step", disable=is_hidden
   ) as bar:
@@ -167,63 +172,20 @@ def train(job: Job, started: float) -> dict[int, dict]:
 
 
 def _resume(job: Job) -> tuple[Progress, dict[str, float]]:
-  """The newest states that all live runs have, and the seconds spent so far.
-
-  Rows and maps after these states are dropped. Live runs without a state in
-  common start again. A run that is done keeps its files; its place in the
-  stacked state is filled with a copy of another run.
-  """
+  """The progress that is saved, and the seconds spent so far."""
   trainer, group, num = job.trainer, job.group, len(job.batch)
-  state = trainer.to_host(trainer.start)
-  maps: list[dict[int, np.ndarray]] = [{} for _ in range(num)]
-  spent: dict[str, float] = dict.fromkeys(clocks.TIMES, 0.0)
-  live = set(range(num))
+  start = trainer.to_host(trainer.start)
+  saved = resume.nothing(start, num)
   with group.raise_together():
     if group.is_writer:
-      dirs = [run.workdir for run in job.batch]
-      live = {r for r in live if not runs.is_done(dirs[r])}
-      states = _common_states(
-        [dirs[r] for r in sorted(live)], _of_run(state, 0)
-      )
-      if states:
-        by_run = dict(zip(sorted(live), states, strict=True))
-        filled = [by_run.get(r, states[0]) for r in range(num)]
-        state = jax.tree.map(lambda *leaves: np.stack(leaves), *filled)
-      step = int(state.step[0])
-      for r in live:
-        rows = runs.truncate_metrics(dirs[r], step if states else -1)
-        if states:
-          if not rows or rows[-1]["step"] != step:
-            raise runs.RunError(
-              f"{dirs[r]}/metrics.jsonl ends before the saved state of step "
-              f"{step}: restore it, or start again with --overwrite"
-            )
-          saved = runs.read_attention(dirs[r])
-          maps[r] = {s: saved[s] for s in saved if s <= step}
-          if len(maps[r]) < len(rows):
-            print(
-              f"warning: {dirs[r]}/attention.npz lacks maps of earlier steps",
-              file=sys.stderr,
-            )
-          spent = {k: max(spent[k], rows[-1][k]) for k in spent}
-  state, spent = group.broadcast((state, spent))
+      saved = resume.read(job.batch, start)
+  state, spent = group.broadcast((saved.state, saved.spent))
   step = int(state.step[0])
   on_devices = trainer.to_devices(state) if step else trainer.start
   return (
-    Progress(step, on_devices, live, maps, {}),
+    Progress(step, on_devices, saved.live, saved.maps, {}),
     {name: float(seconds) for name, seconds in spent.items()},
   )
-
-
-def _common_states(workdirs, like) -> list | None:
-  """The newest states that all runs have; newer ones of some are deleted."""
-  states, messages = runs.load_states(workdirs, like)
-  for message in messages:
-    print(f"warning: {message}", file=sys.stderr)
-  step = int(states[0].step) if states else -1
-  for workdir in workdirs:
-    runs.delete_states(workdir, after=step)
-  return states
 
 
 def _record(
@@ -287,8 +249,8 @@ def _finish(job: Job, progress: Progress, clock: clocks.Clock):
       return
     for r in sorted(progress.live):
       row = measured[r]
-      assert row is not None  # else the run has failed
-      baselines = _of_run(job.trainer.predictors, r)
+      assert row is not None  # otherwise the run has failed and is not live
+      baselines = _of_run(job.trainer.baselines, r)
       of_run = None if exact is None else _of_run(exact, r)
       result = row | metrics.reference_losses(baselines)
       result |= metrics.excess_over_exact(row, baselines, of_run)
@@ -297,14 +259,14 @@ def _finish(job: Job, progress: Progress, clock: clocks.Clock):
 
 
 def _measure(job: Job, progress: Progress):
-  """The measures of each run, None if not finite, and the layer-1 maps."""
+  """The metrics of each run, None if not finite, and the layer-1 maps."""
   loss_RxN, maps_RxHxTxT = job.trainer.evaluate(progress.state)
   measured: list[dict[str, Any] | None] = []
   for r, run in enumerate(job.batch):
     row = None
     if np.isfinite(loss_RxN[r]).all():
       edges = recovery.compare(maps_RxHxTxT[r], run.graph, include_self=True)
-      baselines = _of_run(job.trainer.predictors, r)
+      baselines = _of_run(job.trainer.baselines, r)
       row = metrics.measures(loss_RxN[r], edges, baselines)
     measured.append(row)
   return measured, maps_RxHxTxT
@@ -316,7 +278,7 @@ def _of_run(tree, r: int):
 
 
 def _means(steps: training.Steps | None) -> dict:
-  """Over the steps before an evaluation."""
+  """The mean loss and gradient norm of the steps before an evaluation."""
   loss = norm = None
   if steps is not None:
     loss = float(np.mean(steps.loss_N))

@@ -52,12 +52,12 @@ class Test(NamedTuple):
   Attributes:
     x_NxT: the tokens of the test prompts.
     y_NxS: their targets.
-    predictors: losses of the baselines on each prompt, by name.
+    baselines: losses of the baselines on each prompt, by name.
   """
 
   x_NxT: jax.Array
   y_NxS: jax.Array
-  predictors: dict[str, jax.Array]
+  baselines: dict[str, jax.Array]
 
 
 class Program(NamedTuple):
@@ -143,10 +143,10 @@ def program(config: build.Config, mesh: Mesh | None = None) -> Program:
     filled = parts(inputs)[0]
     draw = build.sampler(filled, inputs.graph, config.eval.test_size, mesh)
     batch = draw(streams.key(filled.eval.seed, "test"))
-    predictors = metrics.predictor_losses(
+    baselines = metrics.predictor_losses(
       batch.x_T, batch.y_S, inputs.graph, filled.prior.alpha
     )
-    return Test(batch.x_T, batch.y_S, predictors)
+    return Test(batch.x_T, batch.y_S, baselines)
 
   def evaluate(inputs: RunInputs, state, test: Test):
     filled, model, _ = parts(inputs)

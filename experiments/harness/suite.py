@@ -1,7 +1,7 @@
-"""The experiments of the paper: their runs, training them, and their results.
+"""Plans and trains the runs of the paper's experiments; records their results.
 
-Results are recorded under results/TIER as a line of JSON for each run, so that
-several machines and days can share the work.
+Results are recorded under results/TIER as a line of JSON for each run, so the
+work can be spread over days and machines.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,13 +27,13 @@ NOTHING: Mapping[str, dict] = types.MappingProxyType({})
 def planned(
   name: str, tier: str, num_seeds: int, workdir: pathlib.Path
 ) -> list[Run]:
-  """The runs of an experiment from seeds 0, 1, ..; graphs vary first.
+  """The runs of an experiment from seeds 0, 1, .., by seed and then by graph.
 
   Args:
-    name: of `paper.EXPERIMENTS`.
-    tier: of configs/variants.py.
-    num_seeds: how many.
-    workdir: the runs are members of it.
+    name: a key of `paper.EXPERIMENTS`.
+    tier: a tier of configs/variants.py.
+    num_seeds: number of seeds.
+    workdir: the runs are in WORKDIR/members.
   """
   module, variant = paper.EXPERIMENTS[name]
   config: build.Config = module.get_config(f"{variant},{tier}")
@@ -51,12 +51,12 @@ def planned(
 def train(
   runs_of: dict[str, list[Run]], stop: Callable[[], bool], at_once: int = 8
 ):
-  """Trains what is missing; runs of one program are trained side by side.
+  """Trains the missing runs; runs of one program are trained together.
 
   Args:
     runs_of: runs by the name of their experiment.
     stop: whether a stop is requested; called after every evaluation.
-    at_once: how many runs a device works on at once.
+    at_once: number of runs per device at once.
   """
   every = [run for group in runs_of.values() for run in group]
   for batch in grid.divide(every, largest=256):
@@ -78,7 +78,8 @@ def read_results(
 
   Args:
     group: the runs.
-    recorded: results of runs that are not there, by name.
+    recorded: results of runs that are not finished in their directories, by
+      name.
 
   Raises:
     Refused: for a run whose loss was not finite.
@@ -101,21 +102,30 @@ def write_results(
   name: str,
   group: Sequence[Run],
   recorded: Mapping[str, dict] = NOTHING,
+  kept: Mapping[str, dict] = NOTHING,
 ):
-  """A line for each run of an experiment: its name, its seeds, its result."""
-  lines = [
-    {"run": run.name} | run.point | result
-    for run, result in zip(group, read_results(group, recorded), strict=True)
-  ]
+  """Writes the file of an experiment: a line for each run with its result.
+
+  Args:
+    results: the directory.
+    name: of the experiment.
+    group: its runs.
+    recorded: results of runs that have no directory, by name.
+    kept: recorded lines of other runs that stay in the file, by name.
+  """
+  lines = dict(kept)
+  for run, result in zip(group, read_results(group, recorded), strict=True):
+    lines[run.name] = {"run": run.name} | run.point | result
   results.mkdir(parents=True, exist_ok=True)
   text = "".join(
-    json.dumps(line, sort_keys=True, allow_nan=False) + "\n" for line in lines
+    json.dumps(line, sort_keys=True, allow_nan=False) + "\n"
+    for line in lines.values()
   )
   runs.write_text(_file(results, name), text)
 
 
 def read_recorded(results: pathlib.Path, name: str) -> dict[str, dict]:
-  """The lines that `write_results` wrote for an experiment, by their run."""
+  """The lines that `write_results` wrote for an experiment, by run name."""
   path = _file(results, name)
   if not path.exists():
     return {}
@@ -146,7 +156,7 @@ def final_attention(run: Run):
 
 
 def _train_single(run: Run, stop: Callable[[], bool]):
-  """A run without others, on all devices, with a report."""
+  """Trains one run on all devices, and writes its report."""
   config = run.config.to_dict()
   with runs.opened(run.workdir, config, overwrite=False) as finished:
     if not finished:
@@ -155,7 +165,7 @@ def _train_single(run: Run, stop: Callable[[], bool]):
 
 
 def _divides(config: build.Config) -> bool:
-  """Whether all devices can share the prompts of a run."""
+  """Whether the prompts of a run divide evenly over all devices."""
   counts = (
     config.train.batch_size,
     config.eval.test_size,

@@ -5,8 +5,9 @@ a new kernel, two roots depend on each other through it, often more than a child
 depends on its parent. Pooled information then does not identify the edges, and
 scores given the kernel do.
 
-Methods are the row argmax, the tree of Chow and Liu and, if causal-learn is
-installed, the PC algorithm, which takes half of the ten minutes.
+The methods are the row argmax, the tree of Chow and Liu and, if causal-learn is
+installed, the PC algorithm. Takes ten minutes on two cores, half of them for
+PC.
 """
 
 import importlib.util
@@ -115,7 +116,10 @@ def _edges(config: build.Config, graph: Graph, source: str, N: int, key):
 
 
 def _row_argmax(score_TxT, threshold) -> list[tuple[int, int]]:
-  """(i, top entry j < i) of the rows above threshold, without the query's."""
+  """Pairs (i, j): the top entry j < i of each row i, if above the threshold.
+
+  The row of the query is left out.
+  """
   above_TxT = score_TxT > threshold
   return [
     (i, j)

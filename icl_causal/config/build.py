@@ -1,4 +1,4 @@
-"""From a config to the objects of the library; every field is checked here."""
+"""Builds the objects of the library from a config, and checks its fields."""
 
 import importlib
 import types
@@ -34,13 +34,13 @@ _OTHER_FIELDS = {
 def load(
   module: str | types.ModuleType, variant: str = "", **changes: Any
 ) -> Config:
-  """A checked config, without command-line flags.
+  """Loads and checks a config, without command-line flags.
 
   Args:
-    module: with a function `get_config`, or its dotted name, such as
+    module: a module with a function `get_config`, or its dotted name, such as
       `configs.single_parent`.
     variant: `VARIANT[,TIER]`; by default that of the module.
-    changes: fields by dotted names, such as `**{"train.steps": 512}`.
+    changes: new values by dotted field names, such as `**{"train.steps": 512}`.
 
   Raises:
     ConfigError: for a field that is unknown or out of range.
@@ -63,7 +63,7 @@ def load(
 
 
 def check(config: Config):
-  """Raises ConfigError for the first field or rule that is broken."""
+  """Raises ConfigError for the first invalid field or violated rule."""
   flat = record.flatten(config.to_dict())
   known = dict(_OTHER_FIELDS)
   for kind in parts.KINDS.values():
@@ -90,7 +90,7 @@ def check(config: Config):
 
 
 def check_devices(config: Config):
-  """Raises ConfigError unless the prompts divide over all devices."""
+  """Raises ConfigError unless the prompts divide evenly over all devices."""
   flat = record.flatten(config.to_dict())
   for name in (
     "train.batch_size",
@@ -108,7 +108,8 @@ def graph(config: Config) -> Graph:
   """The causal graph.
 
   Raises:
-    ConfigError: if the fields make no graph, or none for this root law.
+    ConfigError: if the fields do not define a graph, or if the root law is not
+      defined on this graph.
   """
   part, arguments = parts.chosen(config, "graph")
   try:
@@ -125,7 +126,7 @@ def graph(config: Config) -> Graph:
 
 
 def prior(config: Config) -> priors.Prior:
-  """The law of the kernels."""
+  """The prior over kernels."""
   part, arguments = parts.chosen(config, "prior")
   return part.make(
     alpha=config.prior.alpha, root_law=config.prior.root_law, **arguments
@@ -133,7 +134,7 @@ def prior(config: Config) -> priors.Prior:
 
 
 def model(config: Config, graph: Graph):
-  """The model, for the sizes of the graph and the prior.
+  """The model, with S from the prior and T from the graph.
 
   Raises:
     ConfigError: if it does not fit the graph.
@@ -153,7 +154,7 @@ def model(config: Config, graph: Graph):
 
 
 def optimizer(config: Config, model) -> optax.GradientTransformation:
-  """The optimizer of the model, with its schedule over all of the training."""
+  """The optimizer of the model, with a schedule over all training steps."""
   part, arguments = parts.chosen(config, "optimizer")
   return part.make(
     model=model,
@@ -166,7 +167,7 @@ def optimizer(config: Config, model) -> optax.GradientTransformation:
 def sampler(
   config: Config, graph: Graph, batch_size: int, mesh: Mesh | None = None
 ):
-  """A function of a key that draws a batch, split over the mesh if given."""
+  """A function that maps a key to a batch, sharded over the mesh if given."""
   law, S = prior(config), config.prior.S
 
   def draw(key: jax.Array) -> Prompt:

@@ -1,15 +1,15 @@
 """What each name in a config means: one table for each kind of part.
 
-A `Part` says how a name is made into an object of the library, which fields it
-has in its group of the config, and what it needs of other fields. `make` takes
-its fields as keyword arguments, and besides:
+A `Part` has a function that builds an object of the library, the fields of its
+group of the config, and rules that the config must satisfy. `make` takes the
+fields as keyword arguments, and also:
 
     graph      nothing                        -> graphs.Graph
     prior      alpha, root_law                -> a prior (key, S, K) -> kernel
     model      S, T                           -> a Flax module
     optimizer  model, steps, learning_rate    -> optax.GradientTransformation
 
-Numbers may be traced. `register` adds a part of your own.
+Numbers may be traced. `register` adds a custom part.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +28,7 @@ from icl_causal.config import streams
 from icl_causal.config.fields import ConfigError
 from icl_causal.config.fields import Field
 
-# Maps a config to what is wrong with it, or to None.
+# Maps a config to an error message, or to None if the config is valid.
 Need = Callable[[Any], str | None]
 _NO_FIELDS: Mapping[str, Field] = types.MappingProxyType({})
 
@@ -37,9 +37,9 @@ class Part(NamedTuple):
   """What a name in a config means.
 
   Attributes:
-    make: the object; takes the fields as keyword arguments.
+    make: builds the object; takes the fields as keyword arguments.
     fields: the type and range of each field, by its name in the group.
-    needs: rules between fields; each returns a message where it is broken.
+    needs: rules between fields; each returns a message if it is violated.
   """
 
   make: Callable[..., Any]
@@ -48,17 +48,18 @@ class Part(NamedTuple):
 
 
 def register(kind: str, name: str, part: Part):
-  """Adds a part of your own, which a config then chooses by its name.
+  """Adds a custom part, which a config can then choose by its name.
 
-  Call it in the config file that uses the part.
+  Call it in the config file that uses the part. A second call with the same
+  name replaces the part.
 
   Args:
     kind: `graph`, `prior`, `model` or `optimizer`.
-    name: not one of the built-in parts.
+    name: not the name of a built-in part.
     part: what the name means.
 
   Raises:
-    ConfigError: for an unknown kind, or a name that is taken.
+    ConfigError: for an unknown kind, or the name of a built-in part.
   """
   if kind not in KINDS:
     raise ConfigError(f"kind {kind!r} must be one of {', '.join(KINDS)}")
@@ -211,10 +212,10 @@ def _needs_beta0(config) -> str | None:
 
 
 def _needs_more_steps(num_phases: Callable[[Any], int], starts: bool) -> Need:
-  """Training must go beyond the last phase.
+  """Requires joint steps after the last phase.
 
   Args:
-    num_phases: how many there are for a config.
+    num_phases: maps a config to its number of phases.
     starts: whether training starts with a phase, or with joint steps.
   """
 
@@ -280,9 +281,9 @@ class Kind(NamedTuple):
 
   Attributes:
     table: the parts by name.
-    group: of the config that has the fields.
-    choice: the field of the group that has the name.
-    common: fields of the group that every part has.
+    group: the group of the config that has the fields.
+    choice: the field of the group that has the name of the part.
+    common: the fields of the group that every part has.
   """
 
   table: dict[str, Part]

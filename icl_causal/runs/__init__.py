@@ -4,6 +4,7 @@ from icl_causal.runs.checkpoints import delete_states as delete_states
 from icl_causal.runs.checkpoints import load_state as load_state
 from icl_causal.runs.checkpoints import load_states as load_states
 from icl_causal.runs.checkpoints import save_state as save_state
+from icl_causal.runs.checkpoints import saved_steps as saved_steps
 from icl_causal.runs.directory import append_metrics as append_metrics
 from icl_causal.runs.directory import is_done as is_done
 from icl_causal.runs.directory import is_finished as is_finished

@@ -24,14 +24,14 @@ class Run(NamedTuple):
   """A run directory, opened.
 
   Attributes:
-    path: of the directory.
+    path: the run directory.
     config: an ml_collections.ConfigDict.
     graph: the causal graph.
     model: the Flax module.
-    params: parameters by the steps of the checkpoints, the oldest first.
+    params: the parameters of each checkpoint, by step in ascending order.
     history: the rows of metrics.jsonl.
-    attention: layer-1 maps, H x T x T, by the steps of evaluations.
-    result: of a finished run; else None.
+    attention: the layer-1 maps of each evaluation, H x T x T, by step.
+    result: the contents of result.json, or None if the run is not finished.
     warnings: a line for each checkpoint that can't be read.
   """
 
@@ -70,8 +70,8 @@ class Member(NamedTuple):
   """A run of a sweep.
 
   Attributes:
-    row: of table.jsonl.
-    path: of its run directory.
+    row: its row of table.jsonl.
+    path: its run directory.
   """
 
   row: dict
@@ -83,13 +83,13 @@ class Member(NamedTuple):
 
 
 def load(path: str | pathlib.Path) -> Run:
-  """Opens a run directory; reads only, takes no lock, compiles nothing.
+  """Opens a run directory; writes nothing, takes no lock, compiles no model.
 
   Works for unfinished runs as well.
 
   Raises:
-    RunError: if it is no run, is damaged, or is of a config that this process
-      does not know.
+    RunError: if the directory is not a run or is damaged, or if its config is
+      invalid or has a part that is not registered in this process.
   """
   path = pathlib.Path(path)
   config = record.from_record(directory.read_config(path))
@@ -101,15 +101,15 @@ def load(path: str | pathlib.Path) -> Run:
     model = build.model(config, graph)
   except build.ConfigError as error:
     raise RunError(
-      f"{path} can't be opened: {error}; if the run has a part of your own, "
-      "import the config file that registers it, or name it by --config"
+      f"{path} can't be opened: {error}; if the run has a custom part, "
+      "import the config file that registers it, or pass that file as --config"
     ) from error
   like = jax.eval_shape(_start(config, graph))
   params, warnings = {}, []
   for step in checkpoints.saved_steps(path):
     try:
       params[step] = checkpoints.read_state(path, step, like).params
-    except Exception as error:  # any, for a damaged file
+    except Exception as error:  # a damaged file can raise any error
       cause = (str(error) or repr(error)).partition("\n")[0]
       warnings.append(f"the checkpoint of step {step} can't be read ({cause})")
   return Run(
@@ -129,6 +129,8 @@ def load_sweep(path: str | pathlib.Path) -> list[Member]:
   """The members of a sweep, in the order of its table.jsonl."""
   path = pathlib.Path(path)
   if not (path / "table.jsonl").exists():
+    if "sweep" not in directory.read_config(path):
+      raise RunError(f"{path} is a single run: open it with load")
     raise RunError(f"{path} has no table.jsonl: the sweep is not finished")
   return [
     Member(row, path / "members" / row["run"])
@@ -146,7 +148,7 @@ def _start(config, graph: Graph) -> Callable[[], training.TrainState]:
 
 
 def _test_set(config, graph: Graph, num: int) -> Prompt:
-  """Prompt n depends on its own key alone, so that a part can be drawn."""
+  """The first `num` test prompts; prompt n depends on its own key only."""
   if not 1 <= num <= config.eval.test_size:
     raise ValueError(
       f"the test set has {config.eval.test_size} prompts, got num = {num}"

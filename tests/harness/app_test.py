@@ -47,6 +47,10 @@ REFUSED = {
   "no config": ([], "--config is missing"),
   "unknown flag": ([CHAIN, "--worksdir=x"], "Unknown command line flag"),
   "stray argument": ([CHAIN, "chain"], "unknown argument 'chain'"),
+  "a sweep": (
+    ["--config=configs/many_graphs.py"],
+    "--config is a sweep: use experiments.sweep",
+  ),
   "no such file": (["--config=configs/none.py"], "No such file"),
   "no such variant": ([CHAIN + "s"], "variant 'chains' must be one of"),
   "unknown key": (

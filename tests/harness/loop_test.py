@@ -3,6 +3,7 @@
 import re
 import shutil
 
+import numpy as np
 import pytest
 
 from experiments.harness import app
@@ -54,6 +55,23 @@ def _steps(run):
   return sorted(int(path.stem) for path in names)
 
 
+def _assert_close(actual, expected):
+  """Equal but for rounding, which depends on the runs of a batch."""
+  assert actual.keys() == expected.keys()
+  for name, run in expected.items():
+    assert (actual[name]["failed"] is None) == (run["failed"] is None)
+    steps, losses = (
+      [
+        [row[field] for row in of_run["metrics"]]
+        for of_run in (actual[name], run)
+      ]
+      for field in ("step", "loss")
+    )
+    assert steps[0] == steps[1]
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+    assert list(actual[name]["attention"]) == list(run["attention"])
+
+
 def test_a_stopped_batch_resumes_in_other_batches(
   finished, stopped, monkeypatch
 ):
@@ -84,13 +102,38 @@ def test_members_resume_at_the_newest_common_step(
   assert artifacts.by_sweep(workdir) == expected
 
 
-def test_members_without_a_common_step_start_again(
+def test_members_without_a_common_step_are_trained_apart(
   finished, stopped, monkeypatch
 ):
   _, expected, _ = finished
   workdir, batch = stopped
   (batch[0].workdir / "checkpoints" / "2.npz").unlink()
   (batch[2].workdir / "checkpoints" / "4.npz").unlink()
+  calls = small_sweeps.count_calls(monkeypatch)
+  loop.train_batch(batch, AT_ONCE)
+  assert calls == [4, 6, 2, 4, 6]
+  _assert_close(artifacts.by_sweep(workdir), expected)
+
+
+def test_new_members_do_not_set_others_back(finished, stopped, monkeypatch):
+  """Four runs stand at step 4, two are new."""
+  _, expected, _ = finished
+  workdir, batch = stopped
+  for run in batch[4:]:
+    shutil.rmtree(run.workdir)
+  calls = small_sweeps.count_calls(monkeypatch)
+  loop.train_batch(batch, AT_ONCE)
+  assert calls == [4, 6, 0, 2, 4, 6]
+  _assert_close(artifacts.by_sweep(workdir), expected)
+
+
+def test_a_kill_during_the_first_save_starts_all_again(
+  finished, stopped, monkeypatch
+):
+  """One run has rows and no state: all start again, in one batch."""
+  _, expected, _ = finished
+  workdir, batch = stopped
+  shutil.rmtree(batch[4].workdir / "checkpoints")
   calls = small_sweeps.count_calls(monkeypatch)
   loop.train_batch(batch, AT_ONCE)
   assert calls == [0, 2, 4, 6]

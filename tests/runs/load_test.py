@@ -200,8 +200,13 @@ def test_missing_and_damaged_runs(copy):
 
 def test_members_of_a_sweep(trained):
   workdir = trained.workdir.parents[1]
-  with pytest.raises(runs.RunError, match=r"has no table\.jsonl: the sweep"):
-    runs.load_sweep(workdir)
+  for path, message in (
+    (workdir, r"has no config\.json"),
+    (workdir / "typo", "does not exist"),
+    (trained.workdir, "is a single run: open it with load"),
+  ):
+    with pytest.raises(runs.RunError, match=message):
+      runs.load_sweep(path)
   unfinished = grid.run(trained.config, {"seed": 4}, workdir)
   summary.write_table(workdir, summary.rows([unfinished, trained]))
   try:
