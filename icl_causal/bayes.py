@@ -165,8 +165,10 @@ def _posterior_rows(key, edges, alpha, num: int) -> jax.Array:
   prior_key, edge_key = jax.random.split(key)
   prior = priors.log_gamma_draws(prior_key, alpha, math.prod(shape))
   draws_NxT = jax.random.exponential(edge_key, (num, len(edges)))
-  seen = jnp.tensordot(draws_NxT, edges, axes=1, precision="highest")
-  return jax.nn.softmax(jnp.logaddexp(prior.reshape(shape), jnp.log(seen)))
+  from_edges = jnp.tensordot(draws_NxT, edges, axes=1, precision="highest")
+  return jax.nn.softmax(
+    jnp.logaddexp(prior.reshape(shape), jnp.log(from_edges))
+  )
 
 
 def entropy(y_S: jax.Array) -> jax.Array:

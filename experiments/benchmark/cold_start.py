@@ -43,8 +43,8 @@ def start(repeats: int) -> dict[str, float]:
 
 def modules() -> list[str]:
   """The dotted names of all modules of the library."""
-  found = pkgutil.walk_packages(icl_causal.__path__, "icl_causal.")
-  return [module.name for module in found]
+  modules = pkgutil.walk_packages(icl_causal.__path__, "icl_causal.")
+  return [module.name for module in modules]
 
 
 def to_all_edges(repeats: int) -> dict[str, float]:

@@ -71,8 +71,8 @@ def single(run: Run) -> Trainer:
   exact = jax.jit(functions.exact, out_shardings=full)
 
   def steps(state):
-    state, seen = take_steps(inputs, state)
-    return state, _with_run_axis(seen)
+    state, taken = take_steps(inputs, state)
+    return state, _with_run_axis(taken)
 
   def evaluation(state):
     result = evaluate(inputs, state, test)
@@ -107,8 +107,8 @@ def stacked(batch: Sequence[Run], at_once: int) -> Trainer:
     return jax.tree.map(lambda leaf: np.asarray(leaf)[:num], tree)
 
   def steps(state):
-    state, seen = compiled.take_steps(inputs, state)
-    return state, to_host(seen)
+    state, taken = compiled.take_steps(inputs, state)
+    return state, to_host(taken)
 
   def evaluation(state):
     result = compiled.evaluate(inputs, state, test)

@@ -69,8 +69,8 @@ def check(config: Config):
   for kind in parts.KINDS.values():
     choice = f"{kind.group}.{kind.choice}"
     fields.check(flat, choice, fields.one_of(kind.table))
-    own = {**kind.common, **kind.table[flat[choice]].fields}
-    known |= {f"{kind.group}.{name}": field for name, field in own.items()}
+    of_part = {**kind.common, **kind.table[flat[choice]].fields}
+    known |= {f"{kind.group}.{name}": field for name, field in of_part.items()}
     known[choice] = fields.one_of(kind.table)
   fields.check_known(flat, known)
   for name, field in known.items():

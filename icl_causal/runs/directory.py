@@ -69,8 +69,8 @@ def prepare(workdir: pathlib.Path, config: Mapping, overwrite: bool) -> bool:
   _refuse_foreign(workdir)
   config_path = workdir / "config.json"
   if config_path.exists() and not overwrite:
-    own = json.loads(record.canonical(config))
-    _check_same(read_config(workdir), own, workdir)
+    expected = json.loads(record.canonical(config))
+    _check_same(read_config(workdir), expected, workdir)
     return is_finished(workdir)
   with files.writing(workdir):
     workdir.mkdir(parents=True, exist_ok=True)
