@@ -9,6 +9,7 @@ each array, which reading verifies.
 from collections.abc import Sequence
 import io
 import itertools
+import os
 import pathlib
 from typing import Any, TypeVar
 
@@ -19,6 +20,9 @@ from icl_causal.runs import files
 from icl_causal.runs.files import RunError
 
 State = TypeVar("State")
+
+# The most that numpy writes before the numbers of an array.
+_HEADER_BYTES = 2**12
 
 
 def save_state(workdir: pathlib.Path, step: int, state: Any, keep: int = 2):
@@ -32,7 +36,7 @@ def save_state(workdir: pathlib.Path, step: int, state: Any, keep: int = 2):
   np.savez(buffer, **arrays)
   folder = workdir / "checkpoints"
   try:
-    folder.mkdir(exist_ok=True)
+    files.make_directory(folder)
     files.write_bytes(_file(workdir, step), buffer.getvalue())
   except (OSError, RunError) as error:
     raise RunError(
@@ -107,14 +111,18 @@ def read_state(workdir: pathlib.Path, step: int, like: State) -> State:
   Raises:
     Exception: of any type, if the file is damaged or not like `like`.
   """
+  expected = _named(like)
   with (
-    open(_file(workdir, step), "rb") as file,
+    files.open_regular(_file(workdir, step), os.O_RDONLY) as file,
     np.load(file, allow_pickle=False) as archive,
   ):
+    if set(archive.files) != expected.keys():
+      raise ValueError(f"it has {archive.files}, not {sorted(expected)}")
+    for part in archive.zip.infolist():  # before anything is unpacked
+      leaf = expected[part.filename.removesuffix(".npy")]
+      if part.file_size > leaf.size * leaf.dtype.itemsize + _HEADER_BYTES:
+        raise ValueError(f"its {part.filename} has {part.file_size} bytes")
     arrays = dict(archive)
-  expected = _named(like)
-  if arrays.keys() != expected.keys():
-    raise ValueError(f"it has {sorted(arrays)}, not {sorted(expected)}")
   for name, leaf in expected.items():
     if arrays[name].dtype.kind == "V":  # which numpy has no name for: bfloat16
       arrays[name] = arrays[name].view(leaf.dtype)
@@ -129,6 +137,8 @@ def read_state(workdir: pathlib.Path, step: int, like: State) -> State:
 
 def saved_steps(workdir: pathlib.Path) -> list[int]:
   """The steps of all saved states, ascending."""
+  if (workdir / "checkpoints").is_symlink():
+    raise RunError(f"{workdir}/checkpoints is a symbolic link")
   names = (p.stem for p in (workdir / "checkpoints").glob("*.npz"))
   return sorted(int(n) for n in names if n.isascii() and n.isdecimal())
 
@@ -154,11 +164,12 @@ def _named(state) -> dict[str, Any]:
 
 def _move_away(checkpoint: pathlib.Path):
   folder = checkpoint.parents[1] / "damaged_checkpoints"
-  folder.mkdir(exist_ok=True)
   names = (f"{checkpoint.stem}.{n}.npz" for n in itertools.count(1))
-  checkpoint.replace(
-    next(folder / name for name in names if not (folder / name).exists())
-  )
+  with files.writing(folder):
+    files.make_directory(folder)
+    checkpoint.replace(
+      next(folder / name for name in names if not (folder / name).exists())
+    )
 
 
 def _cause(error: Exception) -> str:

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import io
 import json
+import os
 import pathlib
 import shutil
 
@@ -28,9 +29,18 @@ from icl_causal.runs import files
 from icl_causal.runs import locking
 from icl_causal.runs.files import RunError
 
+_TRASH = ".deleted"
 # What may be in a directory before the config is.
-_EARLY = {locking.NAME, "environment.json"}
+_EARLY = {locking.NAME, "environment.json", _TRASH}
 _EARLY |= {".environment.json.tmp", ".config.json.tmp"}
+# What a command may leave in the directory of a run, a sweep or a check.
+_FILES = {"config.json", "environment.json", "metrics.jsonl", "attention.npz"}
+_FILES |= {"failed.json", "result.json", "report.html"}
+_FILES |= {"table.csv", "table.jsonl", "table.txt"}
+_FOLDERS = {"checkpoints", "damaged_checkpoints", "figures", "analysis"}
+_FOLDERS |= {"tensorboard", "wandb", "members", "slurm"}
+_NAMES = _EARLY | _FILES | _FOLDERS | {f".{name}.tmp" for name in _FILES}
+_MAX_MAP_BYTES = 2**30
 
 
 @contextlib.contextmanager
@@ -74,6 +84,8 @@ def prepare(workdir: pathlib.Path, config: Mapping, overwrite: bool) -> bool:
     return is_finished(workdir)
   with files.writing(workdir):
     workdir.mkdir(parents=True, exist_ok=True)
+    if overwrite:
+      _refuse_to_delete(workdir)
     _clear(workdir)
   made = record.canonical(environment.environment())
   files.write_text(workdir / "environment.json", made)
@@ -126,7 +138,12 @@ def write_failure(workdir: pathlib.Path, failed: Mapping):
 def read_failure(workdir: pathlib.Path) -> dict | None:
   """The record of `write_failure`, or None."""
   path = workdir / "failed.json"
-  return files.read_json(path) if path.exists() else None
+  if not os.path.lexists(path):
+    return None
+  failed = files.read_json(path)
+  if not isinstance(failed.get("step"), int) or "what" not in failed:
+    raise RunError(f"{path} is damaged: it has no step or does not say what")
+  return failed
 
 
 def append_metrics(workdir: pathlib.Path, row: Mapping):
@@ -136,7 +153,12 @@ def append_metrics(workdir: pathlib.Path, row: Mapping):
 
 def read_metrics(workdir: pathlib.Path) -> list[dict]:
   """The rows of metrics.jsonl, without a last one that was truncated."""
-  return files.read_lines(workdir / "metrics.jsonl")
+  path = workdir / "metrics.jsonl"
+  rows = files.read_lines(path)
+  for number, row in enumerate(rows, start=1):
+    if type(row.get("step")) is not int:
+      raise RunError(f"{path} is damaged in line {number}: it has no step")
+  return rows
 
 
 def truncate_metrics(workdir: pathlib.Path, step: int) -> list[dict]:
@@ -169,10 +191,15 @@ def write_attention(
 def read_attention(workdir: pathlib.Path) -> dict[int, np.ndarray]:
   """The layer-1 attention maps, H x T x T, by their steps."""
   path = workdir / "attention.npz"
-  if not path.exists():
+  if not os.path.lexists(path):
     return {}
   try:
-    with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+    with (
+      files.open_regular(path, os.O_RDONLY) as file,
+      np.load(file, allow_pickle=False) as arrays,
+    ):
+      if sum(p.file_size for p in arrays.zip.infolist()) > _MAX_MAP_BYTES:
+        raise ValueError("its maps are larger than 1 GiB")
       steps_N, lower_NxHxM = arrays["steps"], arrays["lower_NxHxM"]
     N, H, M = lower_NxHxM.shape
     T = round((2 * M + 0.25) ** 0.5 - 0.5)
@@ -187,6 +214,9 @@ def read_attention(workdir: pathlib.Path) -> dict[int, np.ndarray]:
 def _refuse_foreign(workdir: pathlib.Path):
   if workdir.exists() and not workdir.is_dir():
     raise RunError(f"{workdir} is not a directory")
+  in_sweep = workdir.parent.name == "members"
+  if in_sweep and (workdir.is_symlink() or workdir.parent.is_symlink()):
+    raise RunError(f"{workdir} is a symbolic link, or its parent is")
   if not workdir.exists() or (workdir / "config.json").exists():
     return
   if {path.name for path in workdir.iterdir()} - _EARLY:
@@ -196,13 +226,32 @@ def _refuse_foreign(workdir: pathlib.Path):
     )
 
 
+def _refuse_to_delete(workdir: pathlib.Path):
+  """Refuses a directory that is not provably a run, or is in use."""
+  if (workdir / "config.json").exists():
+    made = files.read_json(workdir / "environment.json")
+    if type(made.get("format")) is not int:
+      raise RunError(f"{workdir} is not a run: its environment has no format")
+  if others := sorted({p.name for p in workdir.iterdir()} - _NAMES):
+    raise RunError(
+      f"{workdir} holds {others[0]}, which is not part of a run: move it away, "
+      "or name another --workdir"
+    )
+  for path in sorted(workdir.glob(f"members/*/{locking.NAME}")):
+    with locking.lock(path.parent):
+      pass
+
+
 def _clear(workdir: pathlib.Path):
-  """Deletes a run; last its config, which marks the directory as a run."""
+  """Moves a run aside and deletes it; last its config, which marks a run."""
+  trash = workdir / _TRASH
+  if trash.exists():
+    shutil.rmtree(trash)
+  trash.mkdir()
   for path in sorted(workdir.iterdir(), key=lambda p: p.name == "config.json"):
-    if path.is_dir() and not path.is_symlink():
-      shutil.rmtree(path)
-    elif path.name != locking.NAME:
-      path.unlink()
+    if path.name not in (_TRASH, locking.NAME):
+      path.replace(trash / path.name)
+  shutil.rmtree(trash)
 
 
 def _check_same(other: dict, config: dict, workdir: pathlib.Path):

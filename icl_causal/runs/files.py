@@ -1,19 +1,69 @@
-"""Writes files completely or not at all; reads them with one-line errors."""
+"""Writes files completely or not at all; reads them with one-line errors.
+
+A run directory may come from somebody else. No file of it is followed through a
+symbolic link, and none but a regular file is opened.
+"""
 
 from collections.abc import Iterator, Mapping
 import contextlib
+import errno
 import io
 import json
 import os
 import pathlib
-from typing import TYPE_CHECKING
+import stat
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:  # matplotlib takes half a second to load
   from matplotlib.figure import Figure
 
 
+# A config, an environment or a result; these take a few KiB.
+_MAX_JSON_BYTES = 2**24
+
+
 class RunError(Exception):
   """A problem with a run directory, in one line for its user."""
+
+
+def open_regular(path: pathlib.Path, flags: int) -> io.FileIO:
+  """Opens a regular file; follows no symbolic link and waits for no pipe.
+
+  Args:
+    path: of the file.
+    flags: of `os.open`. A file that is opened for writing may have no other
+      name (hard link).
+
+  Raises:
+    OSError: if the file is missing or is not such a file.
+  """
+  try:
+    descriptor = os.open(
+      path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666
+    )
+  except OSError as error:
+    if error.errno == errno.ELOOP:
+      error.strerror = "it is a symbolic link"
+    raise
+  is_written = flags & (os.O_WRONLY | os.O_RDWR)
+  info, problem = os.fstat(descriptor), None
+  if not stat.S_ISREG(info.st_mode):
+    problem = "it is not a regular file"
+  elif is_written and info.st_nlink > 1:
+    problem = "it has a second name (a hard link)"
+  if problem:
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, problem, str(path))
+  return io.FileIO(
+    descriptor, "r+" if flags & os.O_RDWR else "w" if is_written else "r"
+  )
+
+
+def make_directory(path: pathlib.Path):
+  """Creates a directory of a run if it is missing; refuses a symbolic link."""
+  path.mkdir(exist_ok=True)
+  if path.is_symlink():
+    raise OSError(errno.ELOOP, "it is a symbolic link", str(path))
 
 
 def write_text(path: pathlib.Path, text: str):
@@ -22,11 +72,16 @@ def write_text(path: pathlib.Path, text: str):
 
 
 def write_bytes(path: pathlib.Path, data: bytes):
-  """Replaces the whole file, or leaves it as it was."""
+  """Replaces the whole file, or leaves it as it was.
+
+  A symbolic link at the path is replaced, not followed.
+  """
   temporary = path.with_name(f".{path.name}.tmp")
   with writing(path):
     try:
-      with open(temporary, "wb", buffering=0) as file:
+      temporary.unlink(missing_ok=True)  # of a killed process
+      flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+      with open_regular(temporary, flags) as file:
         _write_all(file, data)
       os.replace(temporary, path)
       _sync_directory(path.parent)
@@ -39,7 +94,8 @@ def write_bytes(path: pathlib.Path, data: bytes):
 def append_line(path: pathlib.Path, record: Mapping):
   """Adds a line of JSON to a file."""
   line = json.dumps(record, allow_nan=False) + "\n"
-  with writing(path), open(path, "ab", buffering=0) as file:
+  flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+  with writing(path), open_regular(path, flags) as file:
     _write_all(file, line.encode())
 
 
@@ -51,30 +107,40 @@ def read_json(path: pathlib.Path) -> dict:
   """
   if not path.parent.is_dir():
     raise RunError(f"{path.parent} does not exist: no run has been there")
-  if not path.exists():
+  if not os.path.lexists(path):
     raise RunError(f"{path.parent} has no {path.name}")
   try:
-    value = json.loads(path.read_text(encoding="utf-8"))
-  except (ValueError, RecursionError) as error:
-    raise RunError(f"{path} is damaged: {error}") from error
+    with open_regular(path, os.O_RDONLY) as file:
+      if os.fstat(file.fileno()).st_size > _MAX_JSON_BYTES:
+        raise ValueError("it is larger than 16 MiB")
+      value = _parse(file.readall())
+  except (OSError, ValueError, RecursionError) as error:
+    raise RunError(f"{path} is damaged: {_reason(error)}") from error
   if not isinstance(value, dict):
     raise RunError(f"{path} is damaged: it is not a JSON object")
   return value
 
 
 def read_lines(path: pathlib.Path) -> list[dict]:
-  """The lines of JSON of a file, without a last one that was truncated.
+  """The lines of JSON objects of a file, without a truncated last line.
 
   Raises:
     RunError: if a line is damaged.
   """
-  if not path.exists():
+  if not os.path.lexists(path):
     return []
+  try:
+    with open_regular(path, os.O_RDONLY) as file:
+      lines = file.readall().split(b"\n")[:-1]
+  except OSError as error:
+    raise RunError(f"{path} is damaged: {_reason(error)}") from error
   rows = []
-  for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+  for number, line in enumerate(lines, start=1):
     try:
-      rows.append(json.loads(line))
-    except ValueError as error:
+      rows.append(_parse(line))
+      if not isinstance(rows[-1], dict):
+        raise ValueError("it is not a JSON object")
+    except (ValueError, RecursionError) as error:
       raise RunError(f"{path} is damaged in line {number}: {error}") from error
   return rows
 
@@ -87,7 +153,7 @@ def save_figure(workdir: pathlib.Path, name: str, figure: "Figure"):
     figure.savefig(buffer, format=suffix, dpi=150, metadata=metadata)
     figure.set_layout_engine("none")  # one layout for both files
     with writing(folder):
-      folder.mkdir(exist_ok=True)
+      make_directory(folder)
     write_bytes(folder / f"{name}.{suffix}", buffer.getvalue())
 
 
@@ -98,6 +164,18 @@ def writing(path: pathlib.Path) -> Iterator[None]:
     yield
   except OSError as error:
     raise RunError(f"can't write {path}: {error.strerror}") from error
+
+
+def _parse(text: bytes):
+  return json.loads(text, parse_constant=_refuse_constant)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+  raise ValueError(f"{name} is not a number of JSON")
+
+
+def _reason(error: Exception) -> str:
+  return getattr(error, "strerror", None) or str(error)
 
 
 def _write_all(file: io.FileIO, data: bytes):

@@ -2,17 +2,20 @@
 
 from collections.abc import Iterator
 import contextlib
+import errno
 import fcntl
+import io
 import os
 import pathlib
 import socket
 import sys
-from typing import TextIO
 
 from icl_causal.runs import files
 from icl_causal.runs.files import RunError
 
 NAME = ".lock"
+# File systems without locks.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextlib.contextmanager
@@ -33,8 +36,7 @@ def lock(folder: pathlib.Path) -> Iterator[None]:
       file.close()
       file = _locked(path)
     file.truncate(0)
-    file.write(f"process {os.getpid()} on {socket.gethostname()}")
-    file.flush()
+    file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
   try:
     yield
   finally:
@@ -42,16 +44,18 @@ def lock(folder: pathlib.Path) -> Iterator[None]:
     file.close()
 
 
-def _locked(path: pathlib.Path) -> TextIO:
-  file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (returned open)
+def _locked(path: pathlib.Path) -> io.FileIO:
+  file = files.open_regular(path, os.O_RDWR | os.O_CREAT)
   try:
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
   except BlockingIOError:
-    file.seek(0)
-    holder = file.read() or "another process"
+    holder = file.read(200).decode(errors="replace") or "another process"
     file.close()
     raise RunError(f"{path.parent} is in use by {holder}") from None
   except OSError as error:
+    if error.errno not in _NO_LOCKS:
+      file.close()
+      raise
     print(
       f"warning: {path.parent} can't be locked ({error.strerror}): make sure "
       "that no other process uses it",
@@ -60,7 +64,7 @@ def _locked(path: pathlib.Path) -> TextIO:
   return file
 
 
-def _is_at(path: pathlib.Path, file: TextIO) -> bool:
+def _is_at(path: pathlib.Path, file: io.FileIO) -> bool:
   try:
     return os.path.samestat(path.stat(), os.fstat(file.fileno()))
   except FileNotFoundError:

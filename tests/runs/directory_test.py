@@ -135,6 +135,9 @@ def test_run_of_another_version_is_refused(tmp_path):
     ):
       with pytest.raises(runs.RunError, match=message):
         read(workdir)
+  with pytest.raises(runs.RunError, match="environment has no format"):
+    runs.prepare(workdir, CONFIG, overwrite=True)
+  (workdir / "environment.json").write_text(json.dumps(made | {"format": 7}))
   assert not runs.prepare(workdir, CONFIG, overwrite=True)
 
 
