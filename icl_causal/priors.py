@@ -46,7 +46,8 @@ def floored_dirichlet(alpha, gamma, root_law: RootLaw | None = None) -> Prior:
     gamma: weight of the uniform law, from 0 to 1; may be traced.
     root_law: as for `dirichlet`.
   """
-  _require(alpha > 0, f"alpha must be positive, got {alpha}")
+  is_finite = (alpha > 0) & (alpha < jnp.inf)
+  _require(is_finite, f"alpha must be positive and finite, got {alpha}")
   _require(
     (gamma >= 0) & (gamma <= 1), f"gamma must be from 0 to 1, got {gamma}"
   )

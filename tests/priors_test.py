@@ -202,9 +202,19 @@ def test_alpha_may_be_traced():
 @pytest.mark.parametrize(
   ("construct", "message"),
   [
-    (lambda: priors.dirichlet(0.0), "alpha must be positive, got 0.0"),
-    (lambda: priors.dirichlet(-1), "alpha must be positive, got -1"),
-    (lambda: priors.dirichlet(float("nan")), "alpha must be positive, got nan"),
+    (
+      lambda: priors.dirichlet(0.0),
+      "alpha must be positive and finite, got 0.0",
+    ),
+    (
+      lambda: priors.dirichlet(float("inf")),
+      "alpha must be positive and finite, got inf",
+    ),
+    (lambda: priors.dirichlet(-1), "alpha must be positive and finite, got -1"),
+    (
+      lambda: priors.dirichlet(float("nan")),
+      "alpha must be positive and finite, got nan",
+    ),
     (lambda: priors.floored_dirichlet(1.0, 1.5), "gamma must be from 0 to 1"),
     (
       lambda: priors.dirichlet(1.0, "zipf")(jax.random.key(0), 3, 1),

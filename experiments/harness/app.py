@@ -147,14 +147,14 @@ def config() -> Any:
 
 def workdir(default: str) -> pathlib.Path:
   """The run directory, runs/DEFAULT unless --workdir names another."""
-  return pathlib.Path(flags.FLAGS.workdir or f"runs/{default}")
+  return pathlib.Path(flags.FLAGS.workdir or f"runs/{default}").expanduser()
 
 
 def existing_workdir() -> pathlib.Path:
   """The run directory of --workdir, for commands that read a run."""
   if flags.FLAGS.workdir is None:
     raise Refused("--workdir is missing: the directory of a run")
-  return pathlib.Path(flags.FLAGS.workdir)
+  return pathlib.Path(flags.FLAGS.workdir).expanduser()
 
 
 def _parse(argv: Sequence[str]) -> list[str]:

@@ -42,19 +42,25 @@ def split(batch: Sequence[Run]) -> list[list[Run]]:
 
   Runs with a saved step in common stay together, and so do runs of which none
   has a state. Otherwise runs that were trained apart are trained apart again,
-  by their newest step. Runs that are done are left out then.
+  by their newest step.
+
+  Finished runs are left out, unless the others have their last state as well:
+  then a kill interrupted the results of this very batch, and the same batch
+  gives the same bits.
   """
   live = [run for run in batch if not runs.is_done(run.workdir)]
   steps = {run.name: runs.saved_steps(run.workdir) for run in live}
   saved = [set(of_run) for of_run in steps.values() if of_run]
-  if not saved:
-    return [list(batch)]
+  common = set.intersection(*saved) if saved else set()
   is_fresh = any(
     not steps[run.name] and not runs.read_metrics(run.workdir) for run in live
   )
   # A kill while the first states were saved leaves rows without a state.
-  if not is_fresh and set.intersection(*saved):
-    return [list(batch)]
+  if not saved or (common and not is_fresh):
+    at_end = batch[0].config.train.steps in common
+    return [
+      [run for run in batch if at_end or not runs.is_finished(run.workdir)]
+    ]
   groups: dict[int, list[Run]] = {}
   for run in live:
     newest = steps[run.name][-1] if steps[run.name] else 0

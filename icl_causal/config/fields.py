@@ -86,8 +86,10 @@ def check_known(flat: Mapping, known: Collection[str]):
 def check_multiple(flat: Mapping, total: str, part: str):
   """Raises ConfigError unless one field is a multiple of the other."""
   if flat[total] % flat[part]:
+    divisor = math.gcd(flat[total], flat[part])
     raise ConfigError(
-      f"{total} = {flat[total]}: must be a multiple of {part} = {flat[part]}"
+      f"{total} = {flat[total]}: must be a multiple of {part} = {flat[part]}; "
+      f"{part} = {divisor} divides it"
     )
 
 

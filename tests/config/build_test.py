@@ -39,7 +39,8 @@ def _refuse(check, config, fields, message):
     (
       "train.steps",
       100,
-      r"train.steps = 100: must be a multiple of train.eval",
+      r"train.steps = 100: must be a multiple of train.eval_every = 256; "
+      r"train.eval_every = 4 divides it",
     ),
     ("eval.batch_size", 3, r"eval.test_size = \d+: must be a multiple of eval"),
     ("seed", -1, r"seed = -1: must be an integer from 0 to"),

@@ -127,6 +127,29 @@ def test_new_members_do_not_set_others_back(finished, stopped, monkeypatch):
   _assert_close(artifacts.by_sweep(workdir), expected)
 
 
+def test_finished_members_are_not_trained_again(
+  finished, tmp_path, monkeypatch
+):
+  """Alone first, then in a batch with others, which stops and resumes."""
+  batch = grid.every_run(finished[0], tmp_path / "run")[::2]
+  loop.train_batch(batch[:1], AT_ONCE)
+  names, stacked = [], loop.batches.stacked
+
+  def recorded(part, at_once):
+    names.append([run.name for run in part])
+    return stacked(part, at_once)
+
+  monkeypatch.setattr(loop.batches, "stacked", recorded)
+  with pytest.raises(Stopped):
+    loop.train_batch(batch, AT_ONCE, small_sweeps.stop_at(1))
+  loop.train_batch(batch, AT_ONCE)
+  assert names == [[run.name for run in batch[1:]]] * 2
+  # A kill between the results of a batch: the same batch again.
+  (batch[2].workdir / "result.json").unlink()
+  loop.train_batch(batch[1:], AT_ONCE)
+  assert names[2] == [run.name for run in batch[1:]]
+
+
 def test_a_kill_during_the_first_save_starts_all_again(
   finished, stopped, monkeypatch
 ):
