@@ -56,7 +56,7 @@ def main():
     )
     scores[f"gradient, step {step}"] = measured_TxT
     scores[f"attention, step {step}"] = attention_of(params)
-    (run.path / "analysis").mkdir(exist_ok=True)
+    runs.make_directory(run.path / "analysis")
     runs.write_text(
       run.path / f"analysis/gradient_{step}.csv",
       csv(measured_TxT, error_TxT, predicted_TxT, run.graph),

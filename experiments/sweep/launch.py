@@ -111,6 +111,7 @@ def _submit(
       "--launcher=slurm needs submitit: pip install -e '.[cluster]'"
     ) from error
   try:
+    runs.make_directory(workdir / "slurm")
     executor = submitit.AutoExecutor(folder=workdir / "slurm", cluster="slurm")
     executor.update_parameters(
       name=workdir.name, **_parameters(flags.FLAGS.slurm)

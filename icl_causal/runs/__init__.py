@@ -21,6 +21,7 @@ from icl_causal.runs.directory import write_failure as write_failure
 from icl_causal.runs.directory import write_result as write_result
 from icl_causal.runs.environment import FORMAT as FORMAT
 from icl_causal.runs.files import RunError as RunError
+from icl_causal.runs.files import make_directory as make_directory
 from icl_causal.runs.files import save_figure as save_figure
 from icl_causal.runs.files import write_text as write_text
 from icl_causal.runs.load import Member as Member

@@ -40,7 +40,7 @@ def save_state(workdir: pathlib.Path, step: int, state: Any, keep: int = 2):
     files.write_bytes(_file(workdir, step), buffer.getvalue())
   except (OSError, RunError) as error:
     raise RunError(
-      f"can't save the state of step {step} in {workdir}: {_cause(error)}"
+      f"can't save the state of step {step} in {workdir}: {files.reason(error)}"
     ) from error
   for old in saved_steps(workdir)[:-keep]:
     _file(workdir, old).unlink(missing_ok=True)
@@ -81,7 +81,7 @@ def load_states(
       try:
         states.append(read_state(workdir, step, like))
       except Exception as error:
-        unreadable[workdir, step] = _cause(error)
+        unreadable[workdir, step] = files.reason(error)
     if len(states) == len(workdirs):
       break
     states = None
@@ -165,15 +165,8 @@ def _named(state) -> dict[str, Any]:
 def _move_away(checkpoint: pathlib.Path):
   folder = checkpoint.parents[1] / "damaged_checkpoints"
   names = (f"{checkpoint.stem}.{n}.npz" for n in itertools.count(1))
+  files.make_directory(folder)
   with files.writing(folder):
-    files.make_directory(folder)
     checkpoint.replace(
       next(folder / name for name in names if not (folder / name).exists())
     )
-
-
-def _cause(error: Exception) -> str:
-  """The first line of an error."""
-  if isinstance(error, OSError) and error.strerror:
-    return error.strerror
-  return (str(error).strip() or repr(error)).partition("\n")[0][-200:]

@@ -207,8 +207,7 @@ def read_attention(workdir: pathlib.Path) -> dict[int, np.ndarray]:
     maps_NxHxTxT[..., *np.tril_indices(T)] = lower_NxHxM
     return dict(zip(steps_N.tolist(), maps_NxHxTxT, strict=True))
   except Exception as error:  # whatever numpy raises for a damaged file
-    cause = str(error).partition("\n")[0]
-    raise RunError(f"{path} is damaged: {cause}") from error
+    raise RunError(f"{path} is damaged: {files.reason(error)}") from error
 
 
 def _refuse_foreign(workdir: pathlib.Path):

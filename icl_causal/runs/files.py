@@ -60,10 +60,15 @@ def open_regular(path: pathlib.Path, flags: int) -> io.FileIO:
 
 
 def make_directory(path: pathlib.Path):
-  """Creates a directory of a run if it is missing; refuses a symbolic link."""
-  path.mkdir(exist_ok=True)
-  if path.is_symlink():
-    raise OSError(errno.ELOOP, "it is a symbolic link", str(path))
+  """Creates a directory of a run if it is missing.
+
+  Raises:
+    RunError: if it can't be created, or is a symbolic link.
+  """
+  with writing(path):
+    path.mkdir(exist_ok=True)
+    if path.is_symlink():
+      raise OSError(errno.ELOOP, "it is a symbolic link", str(path))
 
 
 def write_text(path: pathlib.Path, text: str):
@@ -115,7 +120,7 @@ def read_json(path: pathlib.Path) -> dict:
         raise ValueError("it is larger than 16 MiB")
       value = _parse(file.readall())
   except (OSError, ValueError, RecursionError) as error:
-    raise RunError(f"{path} is damaged: {_reason(error)}") from error
+    raise RunError(f"{path} is damaged: {reason(error)}") from error
   if not isinstance(value, dict):
     raise RunError(f"{path} is damaged: it is not a JSON object")
   return value
@@ -133,7 +138,7 @@ def read_lines(path: pathlib.Path) -> list[dict]:
     with open_regular(path, os.O_RDONLY) as file:
       lines = file.readall().split(b"\n")[:-1]
   except OSError as error:
-    raise RunError(f"{path} is damaged: {_reason(error)}") from error
+    raise RunError(f"{path} is damaged: {reason(error)}") from error
   rows = []
   for number, line in enumerate(lines, start=1):
     try:
@@ -141,7 +146,9 @@ def read_lines(path: pathlib.Path) -> list[dict]:
       if not isinstance(rows[-1], dict):
         raise ValueError("it is not a JSON object")
     except (ValueError, RecursionError) as error:
-      raise RunError(f"{path} is damaged in line {number}: {error}") from error
+      raise RunError(
+        f"{path} is damaged in line {number}: {reason(error)}"
+      ) from error
   return rows
 
 
@@ -152,8 +159,7 @@ def save_figure(workdir: pathlib.Path, name: str, figure: "Figure"):
     buffer = io.BytesIO()
     figure.savefig(buffer, format=suffix, dpi=150, metadata=metadata)
     figure.set_layout_engine("none")  # one layout for both files
-    with writing(folder):
-      make_directory(folder)
+    make_directory(folder)
     write_bytes(folder / f"{name}.{suffix}", buffer.getvalue())
 
 
@@ -174,8 +180,10 @@ def _refuse_constant(name: str) -> NoReturn:
   raise ValueError(f"{name} is not a number of JSON")
 
 
-def _reason(error: Exception) -> str:
-  return getattr(error, "strerror", None) or str(error)
+def reason(error: Exception) -> str:
+  """The first line of an error, without its class and its path."""
+  text = getattr(error, "strerror", None) or str(error).strip() or repr(error)
+  return text.partition("\n")[0][-200:]
 
 
 def _write_all(file: io.FileIO, data: bytes):

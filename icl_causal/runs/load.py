@@ -110,7 +110,7 @@ def load(path: str | pathlib.Path) -> Run:
     try:
       params[step] = checkpoints.read_state(path, step, like).params
     except Exception as error:  # a damaged file can raise any error
-      cause = (str(error) or repr(error)).partition("\n")[0]
+      cause = files.reason(error)
       warnings.append(f"the checkpoint of step {step} can't be read ({cause})")
   return Run(
     path,

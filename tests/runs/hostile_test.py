@@ -93,6 +93,12 @@ def test_damaged_states_are_not_moved_through_a_link(workdir, outside):
   assert (workdir / "checkpoints" / "2.npz").exists()
 
 
+@pytest.mark.parametrize("name", ["figures", "analysis", "slurm"])
+def test_other_linked_folders_are_refused(workdir, outside, name):
+  (workdir / name).symlink_to(outside)
+  assert "symbolic link" in _refused(runs.make_directory, workdir / name)
+
+
 def test_a_linked_member_is_refused(tmp_path, outside):
   (tmp_path / "sweep").mkdir()
   (tmp_path / "sweep" / "members").symlink_to(outside)
