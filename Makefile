@@ -1,5 +1,6 @@
 # Everything runs from .venv, which is built from requirements.lock once and
-# again only when the lock or pyproject.toml changes.
+# again only when the lock or pyproject.toml changes. The tests and the linters
+# also need requirements-dev.lock.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -25,29 +26,38 @@ docs/benchmark/result.json: runs/benchmark/result.json
 	cp runs/benchmark/result.json runs/benchmark/table.txt \
 	  runs/benchmark/figures/sizes.png docs/benchmark
 
-test: .venv/installed
+test: .venv/developed
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
-lint: .venv/installed
+lint: .venv/developed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+# Verifies every download against the hashes of the lock.
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .venv/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or \
 	  sys.exit("Python 3.11 or newer is needed, $(PYTHON) is %d.%d; name \
 	another one: make PYTHON=python3.12" % v[:2])'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	  -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	  --no-deps --no-build-isolation --editable .
+	$(INSTALL) --require-hashes -r requirements.lock
+	$(INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/developed: .venv/installed requirements-dev.lock
+	$(INSTALL) --require-hashes -r requirements-dev.lock
 	@touch $@
 
 # Resolves the newest versions for every supported Python; needs uv.
+LOCK = uv pip compile --universal --python-version 3.11 --upgrade \
+  --prerelease disallow --generate-hashes --no-header --no-annotate
+
 lock:
-	uv pip compile --universal --python-version 3.11 --extra dev --upgrade \
-	  --no-header --no-annotate --output-file requirements.lock pyproject.toml
+	$(LOCK) --extra build --output-file requirements.lock pyproject.toml
+	$(LOCK) --extra build --extra dev --constraints requirements.lock \
+	  --output-file requirements-dev.lock pyproject.toml
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache build dist

@@ -1,0 +1,64 @@
+"""The locks: every requirement has hashes, and none names an address."""
+
+import pathlib
+import re
+import tomllib
+
+from packaging import requirements
+from packaging import version
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+DEMO, DEV = "requirements.lock", "requirements-dev.lock"
+_HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
+
+
+def _entries(name: str) -> list[tuple[requirements.Requirement, list[str]]]:
+  """Each requirement of a lock, with its options."""
+  text = (ROOT / name).read_text().replace("\\\n", " ")
+  entries = []
+  for line in text.splitlines():
+    requirement, *options = re.split(r"\s+(?=--)", line.strip())
+    entries.append((requirements.Requirement(requirement), options))
+  return entries
+
+
+@pytest.mark.parametrize("name", [DEMO, DEV])
+def test_every_requirement_has_one_version_and_hashes(name):
+  for requirement, options in _entries(name):
+    (pin,) = requirement.specifier
+    assert pin.operator == "=="
+    assert not version.Version(pin.version).is_prerelease, requirement
+    assert options, requirement
+    assert all(map(_HASH.fullmatch, options)), requirement
+
+
+@pytest.mark.parametrize("name", [DEMO, DEV])
+def test_a_lock_has_no_addresses(name):
+  text = (ROOT / name).read_text()
+  assert "://" not in text
+  assert not re.search(r"^\s*(-|#)(?!-hash)", text, re.MULTILINE)
+
+
+def test_the_demo_has_the_versions_of_development():
+  demo, dev = ({str(r): o for r, o in _entries(name)} for name in (DEMO, DEV))
+  assert demo.items() <= dev.items()
+  assert len(demo) < 0.7 * len(dev)
+
+
+@pytest.mark.parametrize(
+  ("name", "extras"), [(DEMO, ("build",)), (DEV, ("build", "dev"))]
+)
+def test_a_lock_has_what_the_project_declares(name, extras):
+  with (ROOT / "pyproject.toml").open("rb") as file:
+    project = tomllib.load(file)["project"]
+  declared = [*project["dependencies"]]
+  for extra in extras:
+    declared += project["optional-dependencies"][extra]
+  locked: dict[str, list[str]] = {}
+  for requirement, _ in _entries(name):
+    (pin,) = requirement.specifier
+    locked.setdefault(requirement.name.lower(), []).append(pin.version)
+  for requirement in map(requirements.Requirement, declared):
+    versions = locked[requirement.name.lower()]
+    assert all(v in requirement.specifier for v in versions), requirement
