@@ -141,6 +141,65 @@ def test_exact_posterior_agrees_with_importance_sampling_from_the_prior():
   assert (f_RxS.var(axis=0, ddof=1) < 2 * variance / ess_R.mean()).all()
 
 
+@pytest.mark.parametrize(
+  "roots",
+  [
+    [0, 0, 0, 1],  # edges from the query's token 0: the other row is uncertain
+    [1, 1, 1, 0],  # edges from the other token: the target's row is uncertain
+  ],
+)
+def test_effective_sample_size_is_the_smaller_of_two(roots):
+  """(E w)^2 / E w^2 of the weights of each row's draws, by quadrature.
+
+  Two states, so the other rows are one row. A draw of a row has the mean weight
+  over the draws of the other.
+  """
+  alpha, num = 0.2, 4096
+  graph = graphs.from_parents([-1] * 4 + [0] * 8 + [-1])
+  x_T = np.array([*roots, *([0, 1] * 4), 0])
+  counts = np.full((2, 2), alpha)
+  for child, parent in graphs.edges(graph):
+    counts[x_T[parent], x_T[child]] += 1
+  u_N = (np.arange(1000) + 0.5) / 1000
+  to_1, to_0 = np.meshgrid(  # pi(1|0), of the query's token, and pi(0|1)
+    special.betaincinv(*counts[0, ::-1], u_N),
+    special.betaincinv(*counts[1], u_N),
+    indexing="ij",
+  )
+  mu = np.array([to_0, to_1]) / (to_0 + to_1)
+  weight = mu[x_T[:4]].prod(axis=0)
+  shares = [
+    w_N.mean() ** 2 / (w_N**2).mean()
+    for w_N in (weight.mean(axis=0), weight.mean(axis=1))
+  ]
+  assert max(shares) > 1.6 * min(shares)
+  _, effective, *_ = jax.jit(
+    lambda key: bayes.exact_posterior(
+      key, jnp.asarray(x_T), graph, alpha, 2, num
+    )
+  )(jax.random.key(0))
+  assert abs(effective / (num * min(shares)) - 1) < 0.15
+
+
+def test_a_control_variate_reduces_the_noise_of_the_exact_posterior():
+  """Without it the variance is at least that of a mean of num_samples draws.
+
+  On a chain the only root says little, so the draws have nearly equal weights.
+  The target's row is Dirichlet(counts), with the variance of the textbook.
+  """
+  graph, alpha, S, num = graphs.chain(12), 0.5, 3, 64
+  x_T = jnp.array([0, 1, 0, 2, 0, 1, 1, 2, 2, 1, 0, 0])
+  f_RxS = jax.jit(
+    jax.vmap(
+      lambda key: bayes.exact_posterior(key, x_T, graph, alpha, S, num)[0]
+    )
+  )(jax.random.split(jax.random.key(0), 256))
+  mean_S = bayes.edge_posterior(x_T, graph, alpha, S)
+  count = S * alpha + 4  # four tokens follow a 0
+  variance_S = mean_S * (1 - mean_S) / (count + 1)
+  assert (f_RxS.var(axis=0, ddof=1) < variance_S / num / 3).all()
+
+
 def test_exact_posterior_is_the_edge_posterior_unless_roots_are_stationary():
   two = graphs.from_parents([-1, -1, (0, 1), (1, 2), 1, -1], (1, 2))
   x_T = jnp.array([0, 1, 0, 2, 2, 1])

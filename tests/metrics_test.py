@@ -74,6 +74,22 @@ def test_exact_posterior_losses():
     )
 
 
+def test_exact_posterior_losses_use_the_root_law():
+  """Under the uniform root law they are those of the edge posterior."""
+  graph, alpha = graphs.pairs(6), 0.5
+  prior = priors.dirichlet(alpha, "uniform")
+  batch = sampling.sample_batch(jax.random.key(0), graph, prior, 3, 8)
+  keys = jax.random.split(jax.random.key(1), 8)
+  edge_B = metrics.predictor_losses(batch.x_T, batch.y_S, graph, alpha)[
+    "edge_posterior"
+  ]
+  for law, equal in (("uniform", True), ("stationary", False)):
+    loss_B, *_ = metrics.exact_posterior_losses(
+      keys, batch.x_T, batch.y_S, graph, alpha, 16, law
+    )
+    assert np.allclose(loss_B, edge_B, atol=1e-5) == equal
+
+
 def test_standard_error():
   values_N = 3 + 2 * jax.random.normal(jax.random.key(0), (10_000,))
   mean, error = metrics.mean_and_standard_error(values_N)

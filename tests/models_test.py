@@ -142,6 +142,22 @@ def test_beta0_start_attends_to_positions_whose_copy_is_the_query():
   np.testing.assert_allclose(f_S, [1 / 3] * 3, atol=1e-6)
 
 
+def test_beta0_start_of_two_heads():
+  """Head 1 compares its copy with the query's token, head 2 its two copies."""
+  S, T, beta0 = 2, 3, 0.5
+  params = models.Disentangled(S, T, (2, 1), beta0=beta0).init(
+    jax.random.key(0), jnp.zeros(T, int)
+  )["params"]
+  A2 = np.zeros((3, S + T, 3, S + T))  # blocks: the stream, copy 1, copy 2
+  A2[0, :S, 1, :S] = A2[2, :S, 2, :S] = beta0 * np.eye(S)
+  np.testing.assert_array_equal(
+    params["A2"][0], A2.reshape(params["A2"][0].shape)
+  )
+  W = np.zeros((2, 3, S + T, S))  # what layer 2 copies is the second half
+  W[1, 0, :S] = beta0 * np.eye(S)
+  np.testing.assert_array_equal(params["W"], W.reshape(params["W"].shape))
+
+
 @pytest.mark.parametrize(("S", "T"), [(2, 3), (3, 6), (5, 4)])
 def test_reduced_equals_its_formula(S, T):
   """X^T softmax(softmax(mask A1) X A2^T x_T), in numpy."""

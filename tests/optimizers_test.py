@@ -114,6 +114,42 @@ def test_later_heads_are_frozen_until_their_phase():
   assert (params[11]["A1"][2] != params[0]["A1"][2]).any()
 
 
+def test_the_state_of_the_joint_optimizer_is_frozen_during_phases():
+  """Moments and the count of steps; phases and joint steps alternate."""
+  model, optimizer = _model(2), _optimizer(optax.adam(0.1))
+  step = jax.jit(
+    lambda state: training.train(
+      state, jax.random.key(1), 1, model, optimizer, _draw
+    )[0]
+  )
+  state = training.init(jax.random.key(0), model, optimizer)
+  period = PHASE_STEPS + JOINT_STEPS
+  num_joint = 0
+  for number in range(2 * period):
+    before, state = state.opt_state.joint, step(state)
+    after = state.opt_state.joint
+    in_phase = number % period < PHASE_STEPS
+    num_joint += not in_phase
+    assert after[0].count == num_joint
+    if in_phase:
+      chex.assert_trees_all_equal(after, before)
+    else:
+      assert (after[0].mu["A1"] != before[0].mu["A1"]).any()
+      assert (after[0].nu["W"] != before[0].nu["W"]).any()
+
+
+def test_all_heads_are_trained_after_the_last_phase():
+  """The last of the phases of heads 0, 1, 0 leaves head 1 known."""
+  last = 2 * (PHASE_STEPS + JOINT_STEPS) + PHASE_STEPS
+  params, _ = _history(_model(2), _optimizer(optax.adam(0.1)), last + 2)
+  for one, other in zip(
+    _of_later_heads(params[last], 1),
+    _of_later_heads(params[last + 2], 1),
+    strict=True,
+  ):
+    assert (one != other).any()
+
+
 def test_joint_steps_equal_those_of_a_model_with_the_heads_so_far():
   """If later copies start with no blocks of beta0, the models are the same."""
   joint = optax.adamw(0.1, weight_decay=0.01)

@@ -59,6 +59,17 @@ def test_with_more_heads_than_slots_the_best_head_is_used():
   assert (edges.recovered, edges.false_parents) == (2, 1)
 
 
+def test_a_head_without_a_slot_has_no_false_parents():
+  """Its attention in the row of a root does not count."""
+  truth = np.array([[1, 0, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+  other = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
+  graph = graphs.from_parents([-1, 0, -1, -1])
+  edges = recovery.compare(np.stack([truth, other]), graph)
+  assert edges.head_of_slot == (0,)
+  assert (edges.recovered, edges.false_parents) == (1, 0)
+  assert edges.false_edges == []
+
+
 def test_hamming_distance_by_hand():
   # Row 2, a root, has a false parent; row 3 has parent 0 instead of 1.
   score = np.zeros((6, 6))
