@@ -16,16 +16,25 @@ def test_every_fault_changes_one_line(fault):
 
 def test_a_line_that_is_missing_or_not_unique_is_refused():
   for line, num in (("no such line", "0"), ("import", r"\d+")):
+    fault = mutation.Fault("icl_causal/graphs", line, "")
     with pytest.raises(ValueError, match=rf"occurs {num} times in .*graphs.py"):
-      mutation.insert(mutation.Fault("graphs", line, ""), mutation.ROOT)
+      mutation.insert(fault, mutation.ROOT)
 
 
-@pytest.mark.parametrize(
-  "name",
-  sorted({*mutation.COMBINED, *(fault.module for fault in mutation.FAULTS)}),
-)
-def test_every_module_has_the_tests_that_are_run(name):
-  assert (mutation.ROOT / mutation.test_file(name)).exists()
+def test_every_fault_has_tests_that_are_run():
+  for fault in mutation.FAULTS:
+    for name in mutation.test_files(fault):
+      assert (mutation.ROOT / name).exists()
+
+
+def test_the_faults_are_many_and_different():
+  assert len({fault[:3] for fault in mutation.FAULTS}) == len(mutation.FAULTS)
+  assert len(mutation.FAULTS) >= 60
+  folders = {fault.module.rpartition("/")[0] for fault in mutation.FAULTS}
+  library = {"analysis", "config", "plotting", "report", "runs"}
+  commands = {"harness", "sweep", "theory"}
+  assert {f"icl_causal/{name}" for name in library} < folders
+  assert {f"experiments/{name}" for name in commands} < folders
 
 
 def test_the_copy_has_every_module():

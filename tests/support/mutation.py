@@ -1,16 +1,17 @@
-"""Mutation testing: puts one-line faults into icl_causal, one at a time.
+"""Mutation testing: puts one-line faults into the code, one at a time.
 
     python -m tests.support.mutation
 
 Works on a copy of the project. The tests must pass on the copy without a fault.
-A fault is caught if a test of its module fails, or else a test that combines
-several modules.
+A fault is caught if one of its test files fails. Prints the faults, each with
+the test that catches it.
 """
 
 import argparse
 from collections.abc import Iterable
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -18,95 +19,309 @@ import tempfile
 from typing import NamedTuple
 
 ROOT = pathlib.Path(__file__).parents[2]
-# Tests that combine several modules, by their paths in tests/.
-COMBINED = (
-  "constructions",
-  "training",
-  "harness/program",
-  "harness/distributed",
-  "harness/forests",
-  "train",
-)
 
 
 class Fault(NamedTuple):
   """A changed line.
 
   Attributes:
-    module: its path in icl_causal/, without the suffix.
+    module: its path in the project, without the suffix.
     line: a part of one line.
     wrong: its replacement.
+    tests: paths in tests/ of the test files that must catch it, without
+      `_test.py`; by default that of the module.
   """
 
   module: str
   line: str
   wrong: str
+  tests: tuple[str, ...] = ()
 
 
 FAULTS = (
-  Fault("graphs", "[i - 1 if i % 2 else", "[i - 2 if i % 2 else"),
+  Fault("icl_causal/graphs", "[i - 1 if i % 2 else", "[i - 2 if i % 2 else"),
   Fault(
-    "graphs", "NO_PARENT, jnp.arange(T - 1))", "NO_PARENT, jnp.arange(1, T))"
+    "icl_causal/graphs",
+    "NO_PARENT, jnp.arange(T - 1))",
+    "NO_PARENT, jnp.arange(1, T))",
   ),
-  Fault("graphs", "is_root | (positions == 0)", "is_root | (positions == 1)"),
-  Fault("graphs", "+ jnp.tri(T, k=-1)", "+ jnp.tri(T)"),
-  Fault("graphs", "rows = [((i - 1) // 2, i - 1)", "rows = [(i // 2, i - 1)"),
-  Fault("priors", "+ gamma / S, law", "+ gamma, law"),
-  Fault("priors", "d = shape - 1 / 3", "d = shape + 1 / 3"),
-  Fault("priors", "(num,)) / alpha", "(num,)) / (alpha + 1)"),
   Fault(
-    "priors", "pi_SxS[n, :n], pi_SxS[:n, n]", "pi_SxS[:n, n], pi_SxS[n, :n]"
+    "icl_causal/graphs",
+    "is_root | (positions == 0)",
+    "is_root | (positions == 1)",
   ),
-  Fault("sampling", "== T - 1) & (graph", "== T - 1) | (graph"),
-  Fault("sampling", "shape[-1])[::-1]", "shape[-1])"),
+  Fault("icl_causal/graphs", "+ jnp.tri(T, k=-1)", "+ jnp.tri(T)"),
   Fault(
-    "sampling", "jnp.where(parents_K < 0, S", "jnp.where(parents_K <= 0, S"
+    "icl_causal/graphs",
+    "rows = [((i - 1) // 2, i - 1)",
+    "rows = [(i // 2, i - 1)",
   ),
-  Fault("bayes", "_normalise(counts_S + alpha)", "_normalise(counts_S + 1)"),
-  Fault("metrics", "xlogy(y_S, f_S + epsilon)", "xlogy(y_S, f_S)"),
-  Fault("metrics", "std(ddof=1)", "std(ddof=0)"),
-  Fault("models", "x_T, token_TxS) + mask)", "x_T, token_TxS))"),
-  Fault("models", "(token_TxS[-1] @ A2))", "(A2 @ token_TxS[-1]))"),
+  Fault("icl_causal/priors", "+ gamma / S, law", "+ gamma, law"),
+  Fault("icl_causal/priors", "d = shape - 1 / 3", "d = shape + 1 / 3"),
+  Fault("icl_causal/priors", "(num,)) / alpha", "(num,)) / (alpha + 1)"),
   Fault(
-    "models",
+    "icl_causal/priors",
+    "pi_SxS[n, :n], pi_SxS[:n, n]",
+    "pi_SxS[:n, n], pi_SxS[n, :n]",
+  ),
+  Fault("icl_causal/sampling", "== T - 1) & (graph", "== T - 1) | (graph"),
+  Fault("icl_causal/sampling", "shape[-1])[::-1]", "shape[-1])"),
+  Fault(
+    "icl_causal/sampling",
+    "jnp.where(parents_K < 0, S",
+    "jnp.where(parents_K <= 0, S",
+  ),
+  Fault(
+    "icl_causal/bayes",
+    "_normalise(counts_S + alpha)",
+    "_normalise(counts_S + 1)",
+  ),
+  Fault("icl_causal/metrics", "xlogy(y_S, f_S + epsilon)", "xlogy(y_S, f_S)"),
+  Fault("icl_causal/metrics", "std(ddof=1)", "std(ddof=0)"),
+  Fault("icl_causal/models", "x_T, token_TxS) + mask)", "x_T, token_TxS))"),
+  Fault("icl_causal/models", "(token_TxS[-1] @ A2))", "(A2 @ token_TxS[-1]))"),
+  Fault(
+    "icl_causal/models",
     "queries @ A_DxD @ keys_TxD.T",
     "queries @ A_DxD.T @ keys_TxD.T",
   ),
-  Fault("models", "[mixes.compose(att, mix)", "[mixes.compose(att.T, mix)"),
-  Fault("training", "weight = size / share", "weight = 1.0"),
-  Fault("training", "jax.lax.pmean(of_share", "jax.lax.psum(of_share"),
-  Fault("training", "(1 + f_S.size * epsilon)", "(1 + epsilon)"),
   Fault(
-    "optimizers",
+    "icl_causal/models",
+    "[mixes.compose(att, mix)",
+    "[mixes.compose(att.T, mix)",
+  ),
+  Fault("icl_causal/training", "weight = size / share", "weight = 1.0"),
+  Fault(
+    "icl_causal/training", "jax.lax.pmean(of_share", "jax.lax.psum(of_share"
+  ),
+  Fault("icl_causal/training", "(1 + f_S.size * epsilon)", "(1 + epsilon)"),
+  Fault(
+    "icl_causal/optimizers",
     "state.step < max_first_steps",
     "state.step <= max_first_steps",
   ),
   Fault(
-    "optimizers", "jnp.arange(1, len(A1_TxT) + 1)", "jnp.arange(len(A1_TxT))"
+    "icl_causal/optimizers",
+    "jnp.arange(1, len(A1_TxT) + 1)",
+    "jnp.arange(len(A1_TxT))",
   ),
   Fault(
-    "analysis/information",
+    "icl_causal/analysis/information",
     "ratio(P_TxTxSxS, P_j)).sum((2, 3)) - 1",
     "ratio(P_TxTxSxS, P_j)).sum((2, 3))",
   ),
   Fault(
-    "analysis/information", "(positions <= parent)[", "(positions >= parent)["
+    "icl_causal/analysis/information",
+    "(positions <= parent)[",
+    "(positions >= parent)[",
   ),
-  Fault("analysis/gradient", '"ijts,st->ij"', '"ijts,ts->ij"'),
-  Fault("analysis/recovery", "if j < i and score", "if j <= i and score"),
-  Fault("parallel", "padding = -len(runs) %", "padding = len(runs) %"),
-  Fault("runs/directory", 'if row["step"] <= step]', 'if row["step"] < step]'),
+  Fault("icl_causal/analysis/gradient", '"ijts,st->ij"', '"ijts,ts->ij"'),
+  Fault(
+    "icl_causal/analysis/recovery", "if j < i and score", "if j <= i and score"
+  ),
+  Fault(
+    "icl_causal/parallel", "padding = -len(runs) %", "padding = len(runs) %"
+  ),
+  Fault(
+    "icl_causal/runs/directory",
+    'if row["step"] <= step]',
+    'if row["step"] < step]',
+  ),
+  Fault(
+    "icl_causal/bayes",
+    "edge_S * weighted_S / target_MxS.mean(axis=0)",
+    "weighted_S",
+  ),
+  Fault(
+    "icl_causal/bayes", "1 / jnp.maximum((weight_N", "1 / jnp.minimum((weight_N"
+  ),
+  Fault(
+    "icl_causal/metrics",
+    "alpha, y_S.size, num_samples, root_law",
+    "alpha, y_S.size, num_samples",
+  ),
+  Fault(
+    "icl_causal/analysis/recovery",
+    "score_HxTxT[head_of_slot, i, :i]",
+    "score_HxTxT[:, i, :i]",
+  ),
+  Fault(
+    "icl_causal/optimizers",
+    "(head_updates, state.joint)",
+    "(head_updates, joint_state)",
+  ),
+  Fault(
+    "icl_causal/optimizers",
+    "jnp.where(jnp.arange(len(order)) <= phase, order, 0).max()",
+    "order[phase]",
+  ),
+  Fault("icl_causal/models", "query = 0 if copy == 1 else copy", "query = 0"),
+  Fault("icl_causal/symmetry", "/ (S * (S - 1))", "/ (S * S)"),
+  Fault(
+    "icl_causal/constructions",
+    "excluded_T[-1] |= small.heads > 0",
+    "excluded_T[-1] &= small.heads > 0",
+  ),
+  Fault(
+    "icl_causal/blocks",
+    'f"{path} {layer}.{head}"',
+    'f" {layer}.{head}{path}"',
+    ("models",),
+  ),
+  Fault(
+    "icl_causal/mixes",
+    "score if mix is None else score @ mix.T",
+    "score",
+    ("models",),
+  ),
+  Fault(
+    "icl_causal/analysis/estimators",
+    "- margins + 1) / 2",
+    "- margins) / 2",
+  ),
+  Fault(
+    "icl_causal/config/fields",
+    "if isinstance(value, bool) or expected is bool:",
+    "if expected is bool:",
+    ("config/build",),
+  ),
+  Fault(
+    "icl_causal/config/parts",
+    "staged_heads(joint, phase_steps, joint_steps",
+    "staged_heads(joint, joint_steps, phase_steps",
+  ),
+  Fault(
+    "icl_causal/config/build",
+    "if K > built.first_layer_heads:",
+    "if K > built.first_layer_heads + 1:",
+  ),
+  Fault(
+    "icl_causal/config/record",
+    "return tuple(map(_tuples, value)) if",
+    "return list(map(_tuples, value)) if",
+  ),
+  Fault(
+    "icl_causal/plotting/arcs",
+    "y = side * _arc_height(edge)",
+    "y = _arc_height(edge)",
+  ),
+  Fault(
+    "icl_causal/plotting/curves",
+    "max((level - low) / (high - low), lowest_free)",
+    "(level - low) / (high - low)",
+  ),
+  Fault(
+    "icl_causal/plotting/matrices",
+    "(j - 0.5, i - 0.5), 1, 1",
+    "(i - 0.5, j - 0.5), 1, 1",
+  ),
+  Fault(
+    "icl_causal/report/page",
+    "<td>{html.escape(value)}</td>",
+    "<td>{value}</td>",
+  ),
+  Fault(
+    "icl_causal/report/summary",
+    "result[name + '_standard_error']",
+    "result[name]",
+  ),
+  Fault(
+    "icl_causal/runs/files",
+    "is_written and info.st_nlink > 1",
+    "is_written and info.st_nlink > 2",
+    ("runs/hostile",),
+  ),
+  Fault(
+    "icl_causal/runs/checkpoints",
+    "in sorted(steps, reverse=True):",
+    "in sorted(steps):",
+  ),
+  Fault(
+    "icl_causal/runs/load",
+    'streams.key(config.eval.seed, "test")',
+    'streams.key(config.seed, "test")',
+  ),
+  Fault("icl_causal/runs/locking", "LOCK_EX | fcntl", "LOCK_SH | fcntl"),
+  Fault(
+    "experiments/harness/clock",
+    "(wall + time.monotonic() - since, saving)",
+    "(time.monotonic() - since, saving)",
+  ),
+  Fault(
+    "experiments/harness/grid",
+    "math.log(low), math.log(high)",
+    "low, high",
+  ),
+  Fault(
+    "experiments/harness/grid",
+    'in program.TRACED and not name.startswith("graph.")',
+    "in program.TRACED",
+    ("harness/grid_plan",),
+  ),
+  Fault(
+    "experiments/harness/forests",
+    "roots[1:-1] += is_root_T[1:-1]",
+    "roots += is_root_T",
+  ),
+  Fault(
+    "experiments/harness/loop",
+    "step - len(of_run.loss_N)",
+    "step",
+  ),
+  Fault(
+    "experiments/harness/resume",
+    "for s in saved if s <= step}",
+    "for s in saved}",
+    ("harness/loop",),
+  ),
+  Fault(
+    "experiments/harness/tables",
+    "cell.rjust(w) for cell, w",
+    "cell.ljust(w) for cell, w",
+  ),
+  Fault(
+    "experiments/sweep/summary",
+    "(step, np.median(losses),",
+    "(step, np.mean(losses),",
+    ("sweep/sweep",),
+  ),
+  Fault(
+    "experiments/theory/pooled",
+    "return hits, len(edges), len(set(pairs)) - hits",
+    "return hits, len(edges), len(set(pairs))",
+  ),
+  Fault(
+    "experiments/theory/second_layer",
+    "jax.nn.softmax(logits_NxT)[:, :T]",
+    "jax.nn.softmax(logits_NxT[:, :T])",
+  ),
+  Fault(
+    "experiments/theory/roots",
+    "len(before & false)",
+    "len(before | false)",
+  ),
+  Fault(
+    "experiments/theory/posterior",
+    "[down / total, up / total]",
+    "[up / total, down / total]",
+  ),
+  Fault(
+    "experiments/analyze",
+    '"child,candidate,measured,standard_error,predicted,edge',
+    '"candidate,child,measured,standard_error,predicted,edge',
+  ),
 )
 
 
 def source(fault: Fault, root: pathlib.Path) -> pathlib.Path:
   """The file of the module of a fault."""
-  return root / "icl_causal" / f"{fault.module}.py"
+  return root / f"{fault.module}.py"
 
 
-def test_file(name: str) -> str:
-  """The test file of a module, or of `COMBINED`, relative to the root."""
-  return f"tests/{name}_test.py"
+def test_files(fault: Fault) -> list[str]:
+  """The test files of a fault, relative to the root."""
+  names = fault.tests or (fault.module.partition("/")[2],)
+  return [f"tests/{name}_test.py" for name in names]
 
 
 def insert(fault: Fault, root: pathlib.Path) -> str:
@@ -123,14 +338,12 @@ def insert(fault: Fault, root: pathlib.Path) -> str:
 
 
 def caught_by(fault: Fault, copy: pathlib.Path) -> str | None:
-  """The tests that fail on a copy of the project with the fault, or None."""
+  """The test that fails on a copy of the project with the fault, or None."""
   path = source(fault, copy)
   text = path.read_text()
   path.write_text(insert(fault, copy))
   try:
-    if not _pass([fault.module], copy):
-      return "tests of the module"
-    return None if _pass(COMBINED, copy) else "combined tests"
+    return failing_test(test_files(fault), copy)
   finally:
     path.write_text(text)
 
@@ -142,19 +355,27 @@ def ignored(folder: str, names: Iterable[str]) -> set[str]:
   return {".venv", "runs", ".git"} & {*names}
 
 
-def _pass(names: Iterable[str], copy: pathlib.Path) -> bool:
-  tests = map(test_file, names)
-  command = [sys.executable, "-m", "pytest", "-x", "-n", "2", *tests]
+def failing_test(files: Iterable[str], copy: pathlib.Path) -> str | None:
+  """The first test of some files that fails on the copy, or None."""
+  command = [sys.executable, "-m", "pytest", "-x", "-n", "0", *files]
+  # Without compiled files, which Python takes for those of the next fault if
+  # both have the same size and second.
+  flags = {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
   done = subprocess.run(
     command,
     cwd=copy,
-    env={**os.environ, "PYTHONPATH": str(copy)},
+    env={**os.environ, **flags},
     capture_output=True,
     text=True,
   )
   if done.returncode > 2:  # neither passed, nor failed, nor stopped by -x
     raise RuntimeError(done.stdout + done.stderr)
-  return done.returncode == 0
+  if done.returncode == 0:
+    return None
+  names = re.findall(
+    r"^(?:FAILED|ERROR) tests/(\S+)", done.stdout, re.MULTILINE
+  )
+  return names[0] if names else "an error of pytest"
 
 
 def main():
@@ -163,14 +384,16 @@ def main():
   with tempfile.TemporaryDirectory() as folder:
     copy = pathlib.Path(folder) / "copy"
     shutil.copytree(ROOT, copy, ignore=ignored)
-    if not _pass({*COMBINED, *(fault.module for fault in FAULTS)}, copy):
-      raise RuntimeError("the tests fail without a fault")
+    files = sorted({name for fault in FAULTS for name in test_files(fault)})
+    if test := failing_test(files, copy):
+      raise RuntimeError(f"{test} fails without a fault")
     num_caught = 0
-    for fault in FAULTS:
-      tests = caught_by(fault, copy)
-      num_caught += tests is not None
-      name = tests or "NOT CAUGHT"
-      print(f"{fault.module:<22}{fault.wrong:<50}{name}", flush=True)
+    for number, fault in enumerate(FAULTS, start=1):
+      test = caught_by(fault, copy)
+      num_caught += test is not None
+      print(f"{number:>3}  {fault.module}: {fault.line}")
+      print(f"       fault   {fault.wrong}")
+      print(f"       caught  {test or 'NO'}", flush=True)
   print(f"{num_caught} of {len(FAULTS)} caught")
 
 
