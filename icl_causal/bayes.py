@@ -28,6 +28,7 @@ def uniform(S: int) -> jax.Array:
 def unigram(x_T: jax.Array, S: int) -> jax.Array:
   """Token frequencies with add-one smoothing; the order does not matter."""
   chex.assert_rank(x_T, 1)
+  sampling.check_tokens(x_T, S)
   return _normalise(jax.nn.one_hot(x_T, S).sum(axis=0) + 1)
 
 
@@ -50,7 +51,8 @@ def edge_posterior(x_T: jax.Array, graph: Graph, alpha, S: int) -> jax.Array:
   Returns:
     f_S.
   """
-  chex.assert_rank([x_T, *graph], [1, 2, 1])
+  chex.assert_rank(list(graph), [2, 1])
+  sampling.check_tokens(x_T, S, len(graph.parents_TxK))
   rows_T = jax.vmap(lambda p_K: sampling.table_row(x_T, p_K, S))(
     graph.parents_TxK
   )
@@ -98,6 +100,8 @@ def exact_posterior(
     two: that of the draws of the target's row and that of the draws of the
     other rows. If it is small, f_S is mostly noise.
   """
+  if num_samples < 1:
+    raise ValueError(f"num_samples must be at least 1, got {num_samples}")
   T, K = graph.parents_TxK.shape
   edge_S = edge_posterior(x_T, graph, alpha, S)
   if (root_law or priors.default_root_law(K)) != "stationary":

@@ -16,6 +16,7 @@ import numpy as np
 
 from icl_causal import blocks
 from icl_causal import mixes
+from icl_causal import sampling
 
 Mlp = Literal["none", "of_attention", "residual"]
 MLPS: tuple[Mlp, ...] = get_args(Mlp)
@@ -52,7 +53,7 @@ class Reduced(nn.Module):
   @nn.compact
   def __call__(self, x_T: jax.Array) -> tuple[jax.Array, dict]:
     """(f_S, out) for one prompt; `out` has no logits."""
-    _check_tokens(x_T, self.T)
+    sampling.check_tokens(x_T, self.S, self.T)
     token_TxS = jax.nn.one_hot(x_T, self.S, dtype=jnp.result_type(float))
     slots = (self.heads,) if self.heads else ()
     A1 = self.param("A1", nn.initializers.zeros, (*slots, self.T, self.T))
@@ -108,13 +109,17 @@ class Reduced(nn.Module):
     return jnp.broadcast_to(self.beta0 * jnp.eye(self.S), shape)
 
 
-class _Layered:
+class _Layered(nn.Module):
   """Shared by models with several layers of heads and a softmax read-out."""
 
   S: int
   T: int
   heads: tuple[int, ...]
   read_out = "softmax"
+
+  def __post_init__(self):
+    self.heads = tuple(self.heads)  # a module with a list has no hash
+    super().__post_init__()
 
   @property
   def first_layer_heads(self) -> int:
@@ -127,7 +132,7 @@ class _Layered:
     return self.heads[0] * self.T**2
 
 
-class Disentangled(_Layered, nn.Module):
+class Disentangled(_Layered):
   """The disentangled transformer: the residual stream is concatenated.
 
   x_i = [e_{s_i} ; e_i], of width d_0 = S + T. A layer with H heads computes
@@ -151,16 +156,13 @@ class Disentangled(_Layered, nn.Module):
       parent, and the symmetry between heads. Ours, after Algorithm 1.
   """
 
-  S: int
-  T: int
-  heads: tuple[int, ...]
   noise: float = 0.0
   beta0: float = 0.0
 
   @nn.compact
   def __call__(self, x_T: jax.Array) -> tuple[jax.Array, dict]:
     """(f_S, out) for the tokens of one prompt."""
-    _check_tokens(x_T, self.T)
+    sampling.check_tokens(x_T, self.S, self.T)
     token_TxS = jax.nn.one_hot(x_T, self.S, dtype=jnp.result_type(float))
     mask_TxT = jnp.where(jnp.tri(self.T, dtype=bool), 0, -jnp.inf)
     stream: list = [None]
@@ -227,7 +229,7 @@ class Disentangled(_Layered, nn.Module):
     return W.at[1:, 0, : self.S].add(eye).reshape(shape)
 
 
-class Standard(_Layered, nn.Module):
+class Standard(_Layered):
   """The standard transformer: the residual stream is added to.
 
   h_i = E_{s_i} + P_i, of width D. A layer with H heads adds
@@ -255,9 +257,6 @@ class Standard(_Layered, nn.Module):
       another. Needs D >= S + T.
   """
 
-  S: int
-  T: int
-  heads: tuple[int, ...]
   width: int
   mlp: Mlp = "none"
   norm: bool = False
@@ -277,7 +276,7 @@ class Standard(_Layered, nn.Module):
   @nn.compact
   def __call__(self, x_T: jax.Array) -> tuple[jax.Array, dict]:
     """(f_S, out) for the tokens of one prompt."""
-    _check_tokens(x_T, self.T)
+    sampling.check_tokens(x_T, self.S, self.T)
     D = self.width
     zeros, gauss = nn.initializers.zeros, nn.initializers.normal(D**-0.5)
     if self.orthonormal:
@@ -342,8 +341,3 @@ def _orthonormal_to(key, E_SxD, T: int):
   others_TxD = jax.random.normal(key, (T, D), E_SxD.dtype)
   Q_DxR, R_RxR = jnp.linalg.qr(jnp.concatenate([E_SxD, others_TxD]).T)
   return (Q_DxR * jnp.sign(jnp.diagonal(R_RxR))[None])[:, S:].T
-
-
-def _check_tokens(x_T, T: int):
-  if x_T.shape != (T,):
-    raise ValueError(f"expected {T} tokens, got shape {x_T.shape}")

@@ -79,7 +79,7 @@ def fixed(kernel, root_law: RootLaw = "stationary") -> Prior:
   if kernel.shape == (S, S):
     kernel = _table(kernel, root_law, S, 1)
   _require(
-    (kernel >= 0).all() & (jnp.abs(kernel.sum(-1) - 1) < 1e-5).all(),
+    _are_laws(kernel.reshape(-1, S)).all(),
     "every row of a fixed kernel must have entries >= 0 that sum to 1",
   )
 
@@ -89,6 +89,30 @@ def fixed(kernel, root_law: RootLaw = "stationary") -> Prior:
     return kernel
 
   return prior
+
+
+def check(prior: Prior, S: int, K: int):
+  """Draws one kernel from a custom prior and checks it; not traceable.
+
+  Raises:
+    ValueError: if the kernel has another shape than (S+1,)*K + (S,), or a row
+      that is not a law: entries >= 0 that sum to 1.
+  """
+  kernel = jnp.asarray(prior(jax.random.key(0), S, K))
+  shape = (S + 1,) * K + (S,)
+  if kernel.shape != shape:
+    raise ValueError(
+      f"the prior must draw kernels of shape {shape}, got {kernel.shape}"
+    )
+  rows_MxS = kernel.reshape(-1, S)
+  is_law_M = _are_laws(rows_MxS)
+  if not is_law_M.all():
+    m = int(is_law_M.argmin())
+    raise ValueError(
+      "every row of a kernel must have entries >= 0 that sum to 1; in row "
+      f"{m} of {len(rows_MxS)} that the prior drew, the least entry is "
+      f"{rows_MxS[m].min():.4g} and the sum is {rows_MxS[m].sum():.4g}"
+    )
 
 
 def dirichlet_rows(key, alpha, num_rows: int, S: int) -> jax.Array:
@@ -192,6 +216,12 @@ def _gamma_proposals(key, shape, num: int):
   log_v = 3 * jnp.log(jnp.maximum(root, 1e-30))
   accepted = (root > 0) & (log_u < x**2 / 2 + d * (1 - root**3 + log_v))
   return jnp.log(d) + log_v, accepted
+
+
+def _are_laws(rows_MxS) -> jax.Array:
+  """For each row, whether its entries are >= 0 and sum to 1."""
+  sums_to_1 = jnp.abs(rows_MxS.sum(axis=1) - 1) < 1e-5
+  return (rows_MxS >= 0).all(axis=1) & sums_to_1
 
 
 def _ratio(numerator, denominator):

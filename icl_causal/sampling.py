@@ -4,7 +4,9 @@ from typing import NamedTuple
 
 import chex
 import jax
+from jax import core
 from jax import numpy as jnp
+import numpy as np
 
 from icl_causal.graphs import Graph
 from icl_causal.priors import Prior
@@ -69,6 +71,24 @@ def sample_batch(
   """`batch_size` independent prompts on one graph, along a leading axis."""
   keys_B = jax.random.split(key, batch_size)
   return jax.vmap(lambda key: sample_prompt(key, graph, prior, S))(keys_B)
+
+
+def check_tokens(tokens, S: int, T: int | None = None):
+  """Raises ValueError unless tokens are integers from 0 to S - 1.
+
+  With T, there must be T of them. The values of traced tokens are not checked.
+  """
+  if T is not None and tokens.shape != (T,):
+    raise ValueError(f"expected {T} tokens, got shape {tokens.shape}")
+  if not jnp.issubdtype(tokens.dtype, jnp.integer):
+    raise ValueError(f"tokens must be integers, got {tokens.dtype}")
+  if not isinstance(tokens, core.Tracer):
+    values = np.asarray(tokens)
+    outside = values[(values < 0) | (values >= S)]
+    if outside.size:
+      raise ValueError(
+        f"tokens must be from 0 to S - 1 = {S - 1}, got {outside[0]}"
+      )
 
 
 def table_row(x_T, parents_K, S: int) -> jax.Array:

@@ -237,6 +237,33 @@ def test_exact_posterior_is_the_best_predictor():
   assert gain_N.mean() > 3 * gain_N.std() / np.sqrt(num)
 
 
+@pytest.mark.parametrize(
+  ("x_T", "message"),
+  [
+    (jnp.array([0, 1, 2, 3]), r"tokens must be from 0 to S - 1 = 2, got 3"),
+    (jnp.array([0, 1, -1, 0]), r"tokens must be from 0 to S - 1 = 2, got -1"),
+    (jnp.zeros(5, int), r"expected 4 tokens, got shape \(5,\)"),
+    (jnp.zeros(4), "tokens must be integers, got float"),
+  ],
+)
+def test_predictors_refuse_tokens_that_do_not_fit(x_T, message):
+  graph, key = graphs.chain(4), jax.random.key(0)
+  with pytest.raises(ValueError, match=f"^{message}"):
+    bayes.edge_posterior(x_T, graph, 0.5, 3)
+  with pytest.raises(ValueError, match=f"^{message}"):
+    bayes.exact_posterior(key, x_T, graph, 0.5, 3, 8)
+  if x_T.size == 4:
+    with pytest.raises(ValueError, match=f"^{message}"):
+      bayes.unigram(x_T, 3)
+
+
+def test_the_exact_posterior_needs_samples():
+  with pytest.raises(ValueError, match="num_samples must be at least"):
+    bayes.exact_posterior(
+      jax.random.key(0), jnp.zeros(4, int), graphs.chain(4), 0.5, 3, 0
+    )
+
+
 def test_unigram_and_uniform_by_hand():
   x_T = jnp.array([0, 0, 2, 0])
   np.testing.assert_allclose(bayes.unigram(x_T, 3), [4 / 7, 1 / 7, 2 / 7])

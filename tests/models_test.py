@@ -344,6 +344,33 @@ def test_position_blocks():
   )
 
 
+@pytest.mark.parametrize(
+  "model",
+  [
+    models.Reduced(3, 4),
+    models.Disentangled(3, 4, (1, 1)),
+    models.Standard(3, 4, (1, 1), 7),
+  ],
+  ids=["reduced", "disentangled", "standard"],
+)
+def test_refuses_tokens_out_of_range(model):
+  """A one-hot token would be zero; traced tokens have no values to check."""
+  variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros(4, int))
+  message = "^tokens must be from 0 to S - 1 = 2, got 3"
+  with pytest.raises(ValueError, match=message):
+    model.apply(variables, jnp.array([0, 1, 2, 3]))
+  jax.eval_shape(model.apply, variables, jnp.array([0, 1, 2, 3]))
+
+
+def test_heads_may_be_a_list():
+  for model in (
+    models.Disentangled(3, 4, [2, 1]),  # pyright: ignore
+    models.Standard(3, 4, [2, 1], 7),  # pyright: ignore
+  ):
+    assert model.heads == (2, 1)
+    hash(model)  # jit takes a model as a static argument
+
+
 def test_refuses_wrong_sizes():
   x_T = jnp.zeros(4, int)
   with pytest.raises(ValueError, match=r"expected 5 tokens, got shape \(4,\)"):

@@ -230,3 +230,37 @@ def test_alpha_may_be_traced():
 def test_refuses(construct, message):
   with pytest.raises(ValueError, match=message):
     construct()
+
+
+@pytest.mark.parametrize(
+  ("kernel", "message"),
+  [
+    (np.full((4, 3), 1 / 3), None),
+    (np.full((4, 3), np.nan), "in row 0 of 4 .* the least entry is nan"),
+    (np.full((4, 3), 0.5), "in row 0 of 4 .* and the sum is 1.5"),
+    (
+      np.array([[1, 0, 0], [0, 1, 0], [-0.5, 1, 0.5], [0, 0, 1]]),
+      "in row 2 of 4 .* the least entry is -0.5 and the sum is 1",
+    ),
+    (np.eye(3), r"kernels of shape \(4, 3\), got \(3, 3\)"),
+  ],
+)
+def test_check_refuses_a_prior_that_draws_no_laws(kernel, message):
+  def prior(key, S, K):
+    return jnp.asarray(kernel)
+
+  if message is None:
+    priors.check(prior, 3, 1)
+  else:
+    with pytest.raises(ValueError, match=message):
+      priors.check(prior, 3, 1)
+
+
+def test_check_accepts_the_priors_of_the_library():
+  for prior in (
+    priors.dirichlet(0.05),
+    priors.floored_dirichlet(1.0, 0.3),
+    priors.fixed(jnp.full((3, 3), 1 / 3)),
+  ):
+    priors.check(prior, 3, 1)
+  priors.check(priors.dirichlet(0.5, "uniform"), 3, 2)

@@ -13,6 +13,7 @@ import chex
 import jax
 from jax import numpy as jnp
 
+from icl_causal import sampling
 from icl_causal.analysis import information
 
 # Maps pair laws to information: `information.shannon` or `information.chi2`.
@@ -40,6 +41,7 @@ def pooled(x_NxT, S: int, measure: Measure, correct: bool = True) -> jax.Array:
     ValueError: if `correct` is set for another measure.
   """
   chex.assert_rank(x_NxT, 2)
+  sampling.check_tokens(x_NxT, S)
   N = x_NxT.shape[0]
   token_NxTxS = jax.nn.one_hot(x_NxT, S, dtype=jnp.result_type(float))
   counts = jnp.einsum("nis,njt->ijst", token_NxTxS, token_NxTxS)
@@ -67,6 +69,7 @@ def conditional(
     (I_TxT, standard_error_TxT); the standard error is over kernels.
   """
   chex.assert_rank(x_RxNxT, 3)
+  sampling.check_tokens(x_RxNxT, S)
   return information.mean_and_standard_error(
     jax.lax.map(lambda x_NxT: pooled(x_NxT, S, measure, correct), x_RxNxT)
   )
@@ -122,6 +125,11 @@ def permutation_null(
     max_MxT: the maximum over j < i of each row i; -inf for row 0.
   """
   chex.assert_rank(x_RxNxT, 3)
+  sampling.check_tokens(x_RxNxT, S)
+  if num_permutations < 1:
+    raise ValueError(
+      f"num_permutations must be at least 1, got {num_permutations}"
+    )
   T = x_RxNxT.shape[2]
 
   def one(key):

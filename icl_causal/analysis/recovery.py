@@ -214,6 +214,8 @@ def control(
     num_graphs: number of graphs, at least 2.
     include_self: as for `compare`.
   """
+  if num_graphs < 2:
+    raise ValueError(f"num_graphs must be at least 2, got {num_graphs}")
   recalls, precisions = [], []
   random_graphs = jax.vmap(graphs.rewire, (0, None))(
     jax.random.split(key, num_graphs), graph

@@ -87,6 +87,14 @@ def check(config: Config):
     for need in parts.chosen(config, kind)[0].needs:
       if message := need(config):
         raise ConfigError(message)
+  if config.prior.name not in parts.BUILT_IN["prior"]:
+    K = graph(config).parents_TxK.shape[1]
+    try:
+      priors.check(prior(config), config.prior.S, K)
+    except ValueError as error:
+      raise ConfigError(
+        f"prior.name = {config.prior.name!r}: {error}"
+      ) from error
 
 
 def check_devices(config: Config):

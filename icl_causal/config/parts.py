@@ -63,7 +63,7 @@ def register(kind: str, name: str, part: Part):
   """
   if kind not in KINDS:
     raise ConfigError(f"kind {kind!r} must be one of {', '.join(KINDS)}")
-  if name in _BUILT_IN[kind]:
+  if name in BUILT_IN[kind]:
     raise ConfigError(f"{kind} {name!r} is built in: choose another name")
   KINDS[kind].table[name] = part
 
@@ -311,7 +311,7 @@ KINDS = {
   "model": Kind(MODELS, "model", "name", {}),
   "optimizer": Kind(OPTIMIZERS, "train", "optimizer", _OF_TRAINING),
 }
-_BUILT_IN = {kind: frozenset(KINDS[kind].table) for kind in KINDS}
+BUILT_IN = {kind: frozenset(KINDS[kind].table) for kind in KINDS}
 
 
 def chosen(config: Any, kind: str) -> tuple[Part, dict[str, Any]]:

@@ -43,6 +43,20 @@ def test_pooled_refuses_to_correct_an_unknown_measure():
     estimators.pooled(jnp.zeros((8, 2), int), 2, lambda P: P.sum((2, 3)))
 
 
+def test_refuses_tokens_that_do_not_fit_and_no_permutations():
+  x_RxNxT = jnp.array([[[0, 1], [2, 3]]] * 2)
+  message, measure = "tokens must be from 0 to S - 1 = 2, got 3", MEASURES[0]
+  with pytest.raises(ValueError, match=message):
+    estimators.pooled(x_RxNxT[0], 3, measure)
+  with pytest.raises(ValueError, match=message):
+    estimators.conditional(x_RxNxT, 3, measure)
+  key = jax.random.key(0)
+  with pytest.raises(ValueError, match=message):
+    estimators.permutation_null(key, x_RxNxT, 3, measure, 5)
+  with pytest.raises(ValueError, match="num_permutations must be at least 1"):
+    estimators.permutation_null(key, x_RxNxT, 4, measure, 0)
+
+
 @pytest.mark.parametrize("measure", MEASURES)
 def test_correction_removes_the_bias_of_first_order(measure):
   """The bias is exact: a mean over all outcomes, weighted by probability.

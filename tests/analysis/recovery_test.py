@@ -172,3 +172,8 @@ def test_refuses_invalid_scores(score, message):
 def test_refuses_fewer_heads_than_slots():
   with pytest.raises(ValueError, match="2 parent slots need as many heads"):
     recovery.compare(np.zeros((5, 5)), graphs.kgram(5, 2))
+
+
+def test_a_deviation_needs_two_graphs():
+  with pytest.raises(ValueError, match="num_graphs must be at least 2, got 1"):
+    recovery.control(jax.random.key(0), ATTENTION, GRAPH, 1)

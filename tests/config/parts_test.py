@@ -242,6 +242,21 @@ def test_registered_parts_train(monkeypatch, tmp_path):
   assert "star" in (workdir / "report.html").read_text()
 
 
+@pytest.mark.parametrize("value", [jnp.nan, 0.7])
+def test_a_registered_prior_must_draw_laws(monkeypatch, value):
+  def make(alpha, root_law):
+    del alpha, root_law
+    return lambda key, S, K: jnp.full((S + 1,) * K + (S,), value)
+
+  _register(monkeypatch, "prior", "broken", parts.Part(make))
+  config = _config(
+    prior={"name": "broken", "S": 3, "alpha": 0.1, "root_law": "uniform"}
+  )
+  message = r"^prior\.name = 'broken': every row of a kernel must have entries"
+  with pytest.raises(ConfigError, match=message):
+    configs.check(config)
+
+
 def test_fields_of_a_registered_part_are_checked(monkeypatch):
   config = _config(graph={"name": "star", "T": 6, "hub": 1})
   with pytest.raises(ConfigError, match=r"^graph\.name = 'star': must be "):
