@@ -100,8 +100,6 @@ def exact_posterior(
     two: that of the draws of the target's row and that of the draws of the
     other rows. If it is small, f_S is mostly noise.
   """
-  if num_samples < 1:
-    raise ValueError(f"num_samples must be at least 1, got {num_samples}")
   T, K = graph.parents_TxK.shape
   edge_S = edge_posterior(x_T, graph, alpha, S)
   if (root_law or priors.default_root_law(K)) != "stationary":
@@ -165,6 +163,8 @@ def _posterior_rows(key, edges, alpha, num: int) -> jax.Array:
   Returns:
     N x .. x S.
   """
+  if num < 1:
+    raise ValueError(f"num_samples must be at least 1, got {num}")
   shape = (num, *edges.shape[1:])
   prior_key, edge_key = jax.random.split(key)
   prior = priors.log_gamma_draws(prior_key, alpha, math.prod(shape))

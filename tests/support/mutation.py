@@ -92,7 +92,10 @@ FAULTS = (
   ),
   Fault("icl_causal/training", "weight = size / share", "weight = 1.0"),
   Fault(
-    "icl_causal/training", "jax.lax.pmean(of_share", "jax.lax.psum(of_share"
+    "icl_causal/training",
+    "jax.lax.pmean(of_share",
+    "jax.lax.psum(of_share",
+    ("harness/program",),
   ),
   Fault("icl_causal/training", "(1 + f_S.size * epsilon)", "(1 + epsilon)"),
   Fault(
