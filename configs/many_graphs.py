@@ -22,6 +22,7 @@ from ml_collections import ConfigDict
 
 from configs import single_parent
 from configs import two_stage
+from icl_causal.config import fields
 
 VARIANTS = ("graphs", "rates")
 
@@ -29,7 +30,7 @@ VARIANTS = ("graphs", "rates")
 def get_config(variant: str = "graphs") -> ConfigDict:
   """The config of `VARIANT`."""
   if variant not in VARIANTS:
-    raise ValueError(f"variant {variant!r} must be one of {VARIANTS}")
+    raise fields.ConfigError(f"variant {variant!r} must be one of {VARIANTS}")
   if variant == "graphs":
     config = two_stage.get_config("forest")
     config.eval.posterior_prompts = 0  # would take as long as training

@@ -8,6 +8,8 @@ and the time on two cores.
 
 from ml_collections import ConfigDict
 
+from icl_causal.config import fields
+
 _DEFAULTS = {
   "information": {
     "num_forests": 10_000,
@@ -98,5 +100,5 @@ CHECKS = tuple(_DEFAULTS)
 def get_config(check: str = "") -> ConfigDict:
   """The config of `CHECK`."""
   if check not in _DEFAULTS:
-    raise ValueError(f"check {check!r} must be one of {CHECKS}")
+    raise fields.ConfigError(f"check {check!r} must be one of {CHECKS}")
   return ConfigDict({"check": check, "seed": 0, **_DEFAULTS[check]})

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from icl_causal.config import fields
+
 TIERS = ("quick", "paper")
 
 
@@ -11,12 +13,14 @@ def parse(
   """The variant and the tier; each defaults to the first one.
 
   Raises:
-    ValueError: in one line, for an unknown variant or tier.
+    ConfigError: in one line, for an unknown variant or tier.
   """
   variant, _, tier = variant_and_tier.partition(",")
   variant, tier = variant or variants[0], tier or tiers[0]
   if variant not in variants:
-    raise ValueError(f"variant {variant!r} must be one of {tuple(variants)}")
+    raise fields.ConfigError(
+      f"variant {variant!r} must be one of {tuple(variants)}"
+    )
   if tier not in tiers:
-    raise ValueError(f"tier {tier!r} must be one of {tuple(tiers)}")
+    raise fields.ConfigError(f"tier {tier!r} must be one of {tuple(tiers)}")
   return variant, tier

@@ -10,10 +10,11 @@ from absl import app
 from absl import flags
 from absl import logging
 import jax
-from ml_collections import config_flags
 
+from experiments.harness import config_flag
 from experiments.harness import signals
 from icl_causal import runs
+from icl_causal.config import changes
 from icl_causal.config import fields
 
 flags.disclaim_key_flags()  # flags defined here belong to the command
@@ -114,8 +115,10 @@ def define_run_flags():
   Flags are defined when a command starts, not when its module is imported, so
   that one process can import several.
   """
-  config_flags.DEFINE_config_file(
-    "config", help_string="configs/NAME.py:VARIANT[,TIER]", lock_config=True
+  config_flag.define(
+    "configs/NAME.py:VARIANT[,TIER]. --config.GROUP.FIELD=VALUE sets a field; "
+    "the file lists the fields, and their ranges are in "
+    "icl_causal/config/parts.py."
   )
   flags.DEFINE_string(
     "workdir", None, "Run directory; by default one under runs/."
@@ -128,9 +131,7 @@ def define_run_flags():
 def define_read_flags():
   """Defines --workdir and --config for a command that reads a run."""
   flags.DEFINE_string("workdir", None, "Directory of a run.")
-  config_flags.DEFINE_config_file(
-    "config", help_string="A config file that registers parts of your own."
-  )
+  config_flag.define("A config file that registers parts of your own.")
 
 
 def config() -> Any:
@@ -138,10 +139,7 @@ def config() -> Any:
   value = flags.FLAGS.config
   if value is None:
     raise Refused("--config is missing: configs/NAME.py:VARIANT[,TIER]")
-  try:
-    value.to_dict()  # reads a missing file only now
-  except OSError as error:
-    raise Refused(f"--config: {error}") from error
+  changes.fit_interval(value, flags.FLAGS["config"].override_values)
   return value
 
 
@@ -160,12 +158,8 @@ def existing_workdir() -> pathlib.Path:
 def _parse(argv: Sequence[str]) -> list[str]:
   try:
     return flags.FLAGS(argv)
-  except AttributeError as error:  # what ml_collections raises for a KeyError
-    cause = error.args[0]
-    name = cause.args[0] if isinstance(cause, KeyError) else cause
-    _stop(f"--config has no such field: {name}", 2)
-  except Exception as error:  # a config file may raise anything
-    _stop(str(error).strip().splitlines()[-1], 2)
+  except flags.Error as error:
+    _stop(error, 2)
 
 
 def _stop(message: Any, code: int) -> NoReturn:

@@ -11,6 +11,7 @@ import optax
 from icl_causal import parallel
 from icl_causal import priors
 from icl_causal import sampling
+from icl_causal.config import changes as dependent
 from icl_causal.config import fields
 from icl_causal.config import parts
 from icl_causal.config import record
@@ -48,12 +49,14 @@ def load(
   if isinstance(module, str):
     module = importlib.import_module(module)
   config = module.get_config(*([variant] if variant else []))
+  dependent.choose(config, changes)
   known = record.flatten(config.to_dict())
   for name in changes:
     if name not in known:
       raise ConfigError(f"{name} is not a field of this config")
   with config.ignore_type():
     config.update_from_flattened_dict(changes)
+  dependent.fit_interval(config, changes)
   base = config.copy_and_resolve_references()
   if "sweep" in base:  # experiments.sweep checks every run of it
     with base.unlocked():
@@ -73,6 +76,7 @@ def check(config: Config):
     known |= {f"{kind.group}.{name}": field for name, field in of_part.items()}
     known[choice] = fields.one_of(kind.table)
   fields.check_known(flat, known)
+  fields.check_set(flat, known)
   for name, field in known.items():
     fields.check(flat, name, field)
   fields.check_multiple(flat, "train.steps", "train.eval_every")

@@ -83,6 +83,14 @@ def check_known(flat: Mapping, known: Collection[str]):
       raise ConfigError(f"{name} is not a field of this experiment")
 
 
+def check_set(flat: Mapping, known: Mapping[str, Field]):
+  """Raises ConfigError with all fields that have no value."""
+  missing = [name for name in known if flat.get(name, name) is None]
+  if missing:
+    wanted = ", ".join(f"{name} ({known[name].allowed})" for name in missing)
+    raise ConfigError(f"these fields have no value and need one: {wanted}")
+
+
 def check_multiple(flat: Mapping, total: str, part: str):
   """Raises ConfigError unless one field is a multiple of the other."""
   if flat[total] % flat[part]:

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from experiments.harness import app
+from experiments.harness import config_flag
+from icl_causal.config import ConfigError
 
 ROOT = pathlib.Path(__file__).parents[2]
 CHAIN = "--config=configs/single_parent.py:chain"
@@ -55,11 +57,19 @@ REFUSED = {
   "no such variant": ([CHAIN + "s"], "variant 'chains' must be one of"),
   "unknown key": (
     [CHAIN, "--config.train.stepz=3"],
-    "--config has no such field: 'stepz'",
+    "the config has no field train.stepz; did you mean train.steps?",
   ),
   "wrong type": (
     [CHAIN, "--config.train.steps=many"],
     "config.train.steps=many",
+  ),
+  "a part without a field": (
+    [CHAIN, "--config.graph.name=kgram"],
+    "these fields have no value and need one: graph.k (an integer",
+  ),
+  "a name of ml_collections": (
+    [CHAIN, "--config.to_dict=3"],
+    "the config has no field to_dict",
   ),
   "value": (
     [CHAIN, "--config.prior.alpha=0"],
@@ -68,6 +78,25 @@ REFUSED = {
   "workdir is a file": ([CHAIN, "--workdir=README.md"], "is not a directory"),
   "foreign workdir": ([CHAIN, "--workdir=tests"], "is not empty and not a run"),
 }
+
+
+CONFIGS = {
+  "def get_config(): return {}": "get_config returns a dict",
+  "def get_config(\n": "config.py, line 1: '(' was never closed",
+  "x = 1\n": "has no attribute 'get_config'",
+  "\ndef get_config():\n  return 1 / 0\n": "line 3: ZeroDivisionError: divis",
+  "import jax\n\njax.nothing\n": "line 3: AttributeError: module 'jax' has",
+  "open('none.txt')": "No such file: none.txt",
+}
+
+
+@pytest.mark.parametrize(("text", "message"), CONFIGS.items())
+def test_config_files_that_are_refused(text, message, tmp_path):
+  path = tmp_path / "config.py"
+  path.write_text(text)
+  with pytest.raises(ConfigError) as caught:
+    config_flag.load(str(path))
+  assert message in str(caught.value)
 
 
 def test_refused_in_one_line():
@@ -111,6 +140,34 @@ def test_batch_must_divide_over_devices():
   expected = "train.batch_size = 500: must be a multiple of the 8 devices"
   assert expected in done.stderr
   assert done.returncode == 2
+
+
+def test_flags_choose_parts_with_their_fields(tmp_path):
+  """A graph, a prior, a model and an optimizer that the file does not have."""
+  chosen = {
+    "graph.name": "kgram",
+    "graph.k": 1,
+    "prior.name": "floored_dirichlet",
+    "prior.gamma": 0.3,
+    "model.name": "reduced",
+    "train.optimizer": "sgd",
+    "train.epsilon": 0.1,
+    "train.steps": 3,
+    "train.batch_size": 32,
+    "eval.test_size": 32,
+    "eval.batch_size": 32,
+    "eval.posterior_prompts": 0,
+  }
+  arguments = [f"--config.{name}={value}" for name, value in chosen.items()]
+  done = _run("train", CHAIN, *arguments, f"--workdir={tmp_path / 'run'}")
+  assert done.returncode == 0, done.stderr
+  written = json.loads((tmp_path / "run" / "config.json").read_text())
+  for name, value in chosen.items():
+    group, field = name.split(".")
+    assert written[group][field] == value
+  assert written["train"]["eval_every"] == 3
+  assert written["model"] == {"name": "reduced", "beta0": 0.5}
+  assert "b2" not in written["train"]
 
 
 @pytest.fixture(scope="module")
