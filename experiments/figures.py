@@ -24,6 +24,7 @@ from experiments.harness import tables
 from experiments.harness.grid import Run
 from icl_causal import graphs
 from icl_causal import runs
+from icl_causal.analysis import recovery
 from icl_causal.plotting import curves
 from icl_causal.plotting import matrices
 from icl_causal.report import summary
@@ -102,9 +103,12 @@ def _draw_weights(groups: dict[str, list[Run]]):
   for name, (run, *_) in groups.items():
     opened = runs.load(run.workdir)
     parameters = opened.model.parameter_blocks(suite.final_params(run))
+    maps = suite.final_attention(run)
+    edges = recovery.compare(maps, run.graph, include_self=True)
     rows[name] = (
       np.asarray(graphs.adjacency(run.graph)),
-      suite.final_attention(run),
+      maps,
+      edges.false_edges,
       [block for block in parameters if "A1" not in block.title],
     )
   return matrices.weights(rows)

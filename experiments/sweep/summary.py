@@ -119,8 +119,8 @@ def write_figures(
     down, across = list(grid.items())[:2]
     finished = [row for _, row in pairs]
     panels = {
-      name: (_means(finished, measure, down, across), low, high)
-      for name, (measure, low, high) in _MEASURES.items()
+      name: (_means(finished, measure, down, across), low, high, is_lower)
+      for name, (measure, low, high, is_lower) in _MEASURES.items()
     }
     runs.save_figure(workdir, "map", matrices.heat_maps(panels, down, across))
 
@@ -149,14 +149,18 @@ def _band(histories: list[list[dict]]) -> np.ndarray:
   ).T
 
 
-# Of the heat maps: a measure and the ends of its colour scale.
-_MEASURES: dict[str, tuple[Callable[[dict], float], float | None, float | None]]
+# Of the heat maps: a measure, the ends of its colour scale, and whether lower
+# is better.
+_MEASURES: dict[
+  str, tuple[Callable[[dict], float], float | None, float | None, bool]
+]
 _MEASURES = {
-  "excess loss (nats)": (lambda row: row["excess_loss"], None, None),
+  "excess loss (nats)": (lambda row: row["excess_loss"], None, None, True),
   "share of edges recovered": (
     lambda row: row["edges_recovered"] / max(row["edges"], 1),
     0,
     1,
+    False,
   ),
 }
 

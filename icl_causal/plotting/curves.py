@@ -177,7 +177,8 @@ def attention_by_position(
   Args:
     mean: over runs, of the attention on the parent, by position; None where
       the position has no parent in any run.
-    deviation: standard deviation over runs, by position; drawn as a band.
+    deviation: standard deviation over runs, by position; drawn as a band
+      between 0 and 1.
     roots: number of runs in which the position is a root.
     false_parents: number of these roots that have a false parent.
   """
@@ -188,8 +189,8 @@ def attention_by_position(
   width = np.array([d for d in deviation if d is not None])
   above.fill_between(
     i,
-    middle - width,
-    middle + width,
+    np.maximum(middle - width, 0),
+    np.minimum(middle + width, 1),
     color="#0072B2",
     alpha=0.25,
     linewidth=0,

@@ -11,21 +11,32 @@ import numpy as np
 
 from icl_causal import blocks
 
+_MAX_FRAMED = 100  # positions; beyond, a frame would cover its entry
+_EDGE_FRAME: Mapping[str, Any] = {"edgecolor": "#D55E00", "linewidth": 1}
+_FALSE_FRAME: Mapping[str, Any] = {
+  "edgecolor": "#CC79A7",
+  "linewidth": 2,
+  "linestyle": ":",
+}
+
 
 def weights(rows: Mapping[str, tuple]) -> Figure:
   """The graph, the layer-1 attention and the other parameters of several runs.
 
-  Each run has a row. The edges of its graph are framed in its attention maps.
+  Each run has a row. The edges of its graph and its false parents are framed
+  in its attention maps.
 
   Args:
-    rows: by name, the adjacency matrix, the attention H x T x T, and a list of
-      ParameterBlock.
+    rows: by name, the adjacency matrix, the attention H x T x T, a list of
+      (root, false parent) pairs, and a list of ParameterBlock.
   """
-  widest = max(1 + len(maps) + len(others) for _, maps, others in rows.values())
-  figure = Figure(figsize=(3.4 * widest, 3.8 * len(rows)), layout="constrained")
+  widest = max(1 + len(row[1]) + len(row[3]) for row in rows.values())
+  has_false_parents = any(row[2] for row in rows.values())
+  height = 3.8 * len(rows) + (0.5 if has_false_parents else 0)  # of a legend
+  figure = Figure(figsize=(3.4 * widest, height), layout="constrained")
   all_axes = figure.subplots(len(rows), widest, squeeze=False)
   for axes_of_row, (name, row) in zip(all_axes, rows.items(), strict=True):
-    adjacency_TxT, maps, others = row
+    adjacency_TxT, maps, false, others = row
     titles = [f"{name}: graph", *_head_titles(len(maps))]
     squares = [np.asarray(adjacency_TxT, float), *maps]
     for axes, title, matrix in zip(axes_of_row, titles, squares, strict=False):
@@ -33,23 +44,32 @@ def weights(rows: Mapping[str, tuple]) -> Figure:
       axes.set_title(title, fontsize=10)
       _number_positions(axes, len(matrix))
       _frame_edges(axes, adjacency_TxT)
+    for axes in axes_of_row[1 : len(squares)]:
+      _frame_false_parents(axes, false, len(adjacency_TxT))
     for axes, block in zip(axes_of_row[len(squares) :], others, strict=False):
       _draw_parameter(figure, axes, block)
     for axes in axes_of_row[len(squares) + len(others) :]:
       axes.set_axis_off()
+  _label_frames(figure, has_false_parents)
   return figure
 
 
-def graph_and_attention(adjacency_TxT, attention_HxTxT) -> Figure:
+def graph_and_attention(
+  adjacency_TxT, attention_HxTxT, false: Sequence[tuple[int, int]] = ()
+) -> Figure:
   """The adjacency matrix, and the attention of each head of layer 1.
 
-  For T <= 100 the edges of the graph are framed in every matrix.
+  For T <= 100 the edges of the graph are framed in every matrix, and the pairs
+  `false`, (root, false parent), in every map.
   """
   adjacency_TxT = np.asarray(adjacency_TxT, float)
   T = len(adjacency_TxT)
   maps = [np.asarray(a) for a in attention_HxTxT]
   titles = ["causal graph", *_head_titles(len(maps))]
-  figure = Figure(figsize=(0.6 + 3.7 * len(titles), 3.9), layout="constrained")
+  height = 4.4 if false else 3.9  # of a legend
+  figure = Figure(
+    figsize=(0.6 + 3.7 * len(titles), height), layout="constrained"
+  )
   all_axes = figure.subplots(1, len(titles), squeeze=False)[0]
   for axes, title, matrix in zip(
     all_axes, titles, [adjacency_TxT, *maps], strict=True
@@ -62,7 +82,10 @@ def graph_and_attention(adjacency_TxT, attention_HxTxT) -> Figure:
     axes.set_ylabel("position, i")
     _number_positions(axes, T)
     _frame_edges(axes, adjacency_TxT > 0)
+  for axes in all_axes[1:]:
+    _frame_false_parents(axes, false, len(adjacency_TxT))
   figure.colorbar(image, ax=all_axes, shrink=0.8)
+  _label_frames(figure, bool(false))
   return figure
 
 
@@ -154,15 +177,18 @@ def gradient_and_prediction(
 
 
 def heat_maps(
-  panels: Mapping[str, tuple[np.ndarray, float | None, float | None]],
+  panels: Mapping[str, tuple[np.ndarray, float | None, float | None, bool]],
   rows: tuple[str, Sequence],
   columns: tuple[str, Sequence],
 ) -> Figure:
   """Heat maps of quantities over the same grid, with a number in every cell.
 
+  Better values are lighter.
+
   Args:
-    panels: by name, the matrix and the ends of its colour scale. A nan leaves
-      its cell empty; None stands for the least or the largest value.
+    panels: by name, the matrix, the ends of its colour scale, and whether lower
+      is better. A nan leaves its cell empty; None stands for the least or the
+      largest value.
     rows: name and values of the vertical axis.
     columns: name and values of the horizontal axis.
   """
@@ -171,11 +197,17 @@ def heat_maps(
   figure = Figure(figsize=(width * len(panels), height), layout="constrained")
   all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
   for axes, (name, panel) in zip(all_axes, panels.items(), strict=True):
-    values, low, high = panel
-    image = axes.imshow(values, "cividis", aspect="auto", vmin=low, vmax=high)
+    values, low, high, is_lower_better = panel
+    image = axes.imshow(
+      values,
+      "cividis_r" if is_lower_better else "cividis",
+      aspect="auto",
+      vmin=low,
+      vmax=high,
+    )
     for (i, j), value in np.ndenumerate(values):
       if np.isfinite(value):
-        dark = image.norm(value) < 0.5
+        dark = np.mean(image.cmap(image.norm(value))[:3]) < 0.5
         axes.text(
           j,
           i,
@@ -259,11 +291,32 @@ def _number_positions(axes: Axes, T: int):
 
 
 def _frame_edges(axes: Axes, edges_TxT):
-  if len(edges_TxT) > 100:  # a frame would cover its entry
-    return
-  for i, j in np.argwhere(edges_TxT):
-    axes.add_patch(
-      Rectangle(
-        (j - 0.5, i - 0.5), 1, 1, fill=False, edgecolor="#D55E00", linewidth=1
-      )
+  if len(edges_TxT) <= _MAX_FRAMED:
+    for i, j in np.argwhere(edges_TxT):
+      _frame(axes, i, j, _EDGE_FRAME)
+
+
+def _frame_false_parents(axes: Axes, pairs: Sequence[tuple[int, int]], T: int):
+  if T <= _MAX_FRAMED:
+    for i, j in pairs:
+      _frame(axes, i, j, _FALSE_FRAME)
+
+
+def _frame(axes: Axes, i: int, j: int, style: Mapping):
+  axes.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, **style))
+
+
+def _label_frames(figure: Figure, has_false_parents: bool):
+  """A legend of the frames, if there are two kinds."""
+  if has_false_parents:
+    edge, false = (
+      Rectangle((0, 0), 1, 1, fill=False, **style)
+      for style in (_EDGE_FRAME, _FALSE_FRAME)
+    )
+    figure.legend(
+      [edge, false],
+      ["edge", "false parent of a root"],
+      loc="outside lower center",
+      ncols=2,
+      frameon=False,
     )

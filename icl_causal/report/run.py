@@ -16,9 +16,11 @@ from icl_causal.report import summary
 _CAPTIONS = {
   "loss": "Test loss during training, and the losses of the baselines.",
   "attention": "The graph beside the attention of the first layer, averaged "
-  "over the test prompts. The edges of the graph are framed.",
+  "over the test prompts. The edges of the graph are framed, and so are false "
+  "parents: earlier positions with more than half of a root's attention.",
   "graph": "The causal graph: edges that the first layer recovers, edges that "
-  "it misses, and roots that attend to one earlier position.",
+  "it misses, and false parents. The width of an arc is the attention on it. "
+  "The target is the predicted token.",
   "parameters": "The parameters by blocks of the residual stream.",
 }
 
@@ -59,6 +61,13 @@ def figures(run: runs.Run) -> dict:
   last_HxTxT = run.attention[max(run.attention)]
   edges = recovery.compare(last_HxTxT, run.graph, include_self=True)
   assert run.result is not None
+  T = run.graph.parents_TxK.shape[0]
+  heads = list(edges.head_of_slot)
+  attention = dict(zip(graphs.edges(run.graph), edges.edge_scores, strict=True))
+  for i, j in edges.false_edges:
+    attention[i, j] = float(last_HxTxT[heads, i, j].max())
+  target = [int(i) for i in run.graph.target_K if i != graphs.NO_PARENT]
+  is_query = bool((run.graph.parents_TxK[-1] == graphs.NO_PARENT).all())
   return {
     "loss": curves.loss_curve(
       [row["step"] for row in run.history],
@@ -66,13 +75,16 @@ def figures(run: runs.Run) -> dict:
       summary.baselines(run.result),
     ),
     "attention": matrices.graph_and_attention(
-      graphs.adjacency(run.graph), last_HxTxT
+      graphs.adjacency(run.graph), last_HxTxT, edges.false_edges
     ),
     "graph": arcs.graph_drawing(
-      run.graph.parents_TxK.shape[0],
+      T,
       edges.recovered_edges,
       edges.missed_edges,
       edges.false_edges,
+      attention,
+      target,
+      T - 1 if is_query else None,
     ),
     "parameters": matrices.parameter_blocks(
       run.model.parameter_blocks(run.newest)

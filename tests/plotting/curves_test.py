@@ -76,10 +76,12 @@ def test_labels_of_a_logarithmic_scatter_do_not_overlap():
 
 def test_attention_by_position_omits_positions_without_a_parent():
   figure = curves.attention_by_position(
-    [None, 0.9, None, 0.8], [None, 0.1, None, 0.0], [0, 1, 2, 0], [0, 1, 0, 0]
+    [None, 0.9, None, 0.8], [None, 0.3, None, 0.0], [0, 1, 2, 0], [0, 1, 0, 0]
   )
   FigureCanvasAgg(figure).draw()
   above, below = figure.axes
   np.testing.assert_array_equal(above.lines[0].get_xdata(), [1, 3])
   np.testing.assert_array_equal(above.lines[0].get_ydata(), [0.9, 0.8])
+  band = above.collections[0].get_paths()[0].get_extents()
+  np.testing.assert_allclose((band.y0, band.y1), (0.6, 1))  # a share is below 1
   assert [bar.get_height() for bar in below.patches] == [0, 1, 2, 0, 0, 1, 0, 0]

@@ -100,7 +100,7 @@ def test_gradient_and_prediction_frames_and_colours_the_edges():
 def test_heat_maps_print_every_finite_cell():
   values = np.array([[0.25, np.nan], [1.0, 0.5]])
   figure = matrices.heat_maps(
-    {"share": (values, 0, 1)}, ("rate", (0.1, 0.2)), ("seed", (0, 1))
+    {"share": (values, 0, 1, False)}, ("rate", (0.1, 0.2)), ("seed", (0, 1))
   )
   (axes,) = figure.axes
   assert [text.get_text() for text in axes.texts] == ["0.25", "1", "0.5"]
@@ -109,6 +109,44 @@ def test_heat_maps_print_every_finite_cell():
     "0.2",
   ]
   assert axes.images[0].get_clim() == (0, 1)
+
+
+def test_better_cells_of_heat_maps_are_lighter():
+  values = np.array([[0.0, 1.0]])
+  panels = {"loss": (values, 0, 1, True), "share": (values, 0, 1, False)}
+  figure = matrices.heat_maps(panels, ("rate", (0.1,)), ("seed", (0, 1)))
+  for axes, best in zip(figure.axes, (0, 1), strict=True):
+    (image,) = axes.images
+    light = image.cmap(image.norm(values[0]))[:, :3].mean(axis=1)
+    assert light.argmax() == best
+    assert axes.texts[best].get_color() == "black"
+    assert axes.texts[1 - best].get_color() == "white"
+
+
+def test_false_parents_are_framed_in_the_maps_only():
+  adjacency = np.zeros((6, 6), bool)
+  adjacency[1, 0] = True
+  false, maps = [(3, 1), (4, 0)], np.zeros((1, 6, 6))
+  for figure in (
+    matrices.graph_and_attention(adjacency, maps, false),
+    matrices.weights({"run": (adjacency, maps, false, [])}),
+  ):
+    FigureCanvasAgg(figure).draw()
+    graph, attention = figure.axes[:2]
+    framed = [
+      [(p.get_y() + 0.5, p.get_x() + 0.5) for p in axes.patches]
+      for axes in (graph, attention)
+    ]
+    assert framed == [[(1, 0)], [(1, 0), *false]]
+    for axes in (graph, attention):  # the legend leaves room for the titles
+      assert axes.title.get_window_extent().y1 <= figure.bbox.height
+    edge, *others = (patch.get_edgecolor() for patch in attention.patches)
+    assert edge not in others
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+      "edge",
+      "false parent of a root",
+    ]
 
 
 def test_parameter_blocks_have_symmetric_scales_and_names():
