@@ -122,8 +122,13 @@ def _draw_positions(groups: dict[str, list[Run]]):
     forests.Trained(
       jax.tree.map(lambda *leaves: np.stack(leaves), *(r.graph for r in group)),
       np.stack([suite.final_attention(run) for run in group]),
-      np.array([row["loss"] for row in results]),
-      np.array([row["edge_posterior_loss"] for row in results]),
+      np.array([[row["loss"]] for row in results]),
+      {
+        "edge_posterior": np.array(
+          [[r["edge_posterior_loss"]] for r in results]
+        )
+      },
+      None,
     )
   )
   return curves.attention_by_position(

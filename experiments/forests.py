@@ -73,27 +73,24 @@ def table(result: dict) -> str:
     )
     if false
   )
-  over_exact = "none"
-  if result["excess_over_exact"] is not None:
-    over_exact = (
-      f"{result['excess_over_exact']:.4f} +- "
-      f"{result['excess_over_exact_standard_error']:.4f}"
-    )
   rows = [
     ("graphs", str(result["num_graphs"])),
     ("edges recovered", f"{result['edges_recovered']} of {result['edges']}"),
     ("attention on the parent", attention),
     ("false parents", f"{result['false_parents']} of {result['roots']} roots"),
     ("  by position", by_position or "none"),
-    (
-      "excess loss (nats)",
-      f"{result['excess_loss']:.4f} +- "
-      f"{result['excess_loss_standard_error']:.4f} over graphs",
-    ),
-    ("  over exact posterior", over_exact),
+    ("excess loss (nats)", _over_graphs(result, "excess_loss")),
+    ("  over exact posterior", _over_graphs(result, "excess_over_exact")),
     ("seconds", f"{result['wall_seconds']:.1f}"),
   ]
   return "\n".join(f"{what:<26}{value}" for what, value in rows)
+
+
+def _over_graphs(result: dict, name: str) -> str:
+  if result[name] is None:
+    return "none"
+  error = result[f"{name}_standard_error"]
+  return f"{result[name]:.4f} +- {error:.4f} over graphs"
 
 
 if __name__ == "__main__":

@@ -4,20 +4,26 @@ Each maps one prompt to a law on the S states:
 - `uniform` uses nothing;
 - `unigram` uses the tokens;
 - `edge_posterior` uses the tokens, the graph and the prior, but no root tokens;
-- `exact_posterior` uses all tokens, the graph and the prior.
+- `exact_posterior` uses all tokens, the graph and the prior;
+  `dirichlet_posterior` and `sampled_posterior` are its two estimates.
 `entropy` is the loss of the predictor that knows the kernel.
 """
 
 import math
+from typing import NamedTuple
 
 import chex
 import jax
 from jax import numpy as jnp
 from jax.scipy import special
 
+from icl_causal import checks
 from icl_causal import priors
 from icl_causal import sampling
 from icl_causal.graphs import Graph
+
+# Below it, draws of a kernel underflow to reducible kernels too often.
+MIN_ALPHA = 0.01
 
 
 def uniform(S: int) -> jax.Array:
@@ -72,17 +78,56 @@ def exact_posterior(
 ) -> tuple[jax.Array, jax.Array]:
   """The posterior mean of the target's law given all tokens.
 
-  This is the Bayes predictor, estimated by importance sampling (ours). Under
-  the stationary root law, root tokens carry information about the kernel, and
-  no closed form is known to us. Kernels are drawn from their posterior given
-  the edges and weighted by the product of mu_pi over the root tokens. With the
-  other rows fixed, mu_pi is a ratio of two linear functions of the target's
-  row, so each of the num_samples draws of the other rows is combined with all
-  num_samples draws of the target's row. The result is the edge posterior times
-  the weighted mean of the draws of the target's row, divided by their
-  unweighted mean, and normalised. The unweighted mean estimates the edge
-  posterior, so most of the noise cancels. The bias is of order 1 / num_samples,
-  the standard error of order 1 / sqrt(num_samples).
+  This is the Bayes predictor for independent Dirichlet(alpha) rows. The
+  estimate and its errors are those of `dirichlet_posterior`.
+
+  Returns:
+    (f_S, effective_sample_size).
+  """
+  estimate = dirichlet_posterior(
+    key, x_T, graph, alpha, S, num_samples, root_law
+  )
+  return estimate.f_S, estimate.effective
+
+
+class Posterior(NamedTuple):
+  """An estimate of the posterior mean of the target's law.
+
+  Attributes:
+    f_S: from all samples.
+    halves_2xS: from the first and from the second half of the samples. The bias
+      of the loss is of order 1 / num_samples, so the loss of a half minus that
+      of all samples estimates the bias of the latter.
+    effective: the effective sample size. If it is small, f_S is mostly noise.
+  """
+
+  f_S: jax.Array
+  halves_2xS: jax.Array
+  effective: jax.Array
+
+
+def dirichlet_posterior(
+  key,
+  x_T: jax.Array,
+  graph: Graph,
+  alpha,
+  S: int,
+  num_samples: int,
+  root_law: priors.RootLaw | None = None,
+) -> Posterior:
+  """The Bayes predictor for independent Dirichlet(alpha) rows.
+
+  Estimated by importance sampling (ours). Under the stationary root law, root
+  tokens carry information about the kernel, and no closed form is known to us.
+  Kernels are drawn from their posterior given the edges and weighted by the
+  product of mu_pi over the root tokens. With the other rows fixed, mu_pi is a
+  ratio of two linear functions of the target's row, so each of the num_samples
+  draws of the other rows is combined with all num_samples draws of the target's
+  row. The result is the edge posterior times the weighted mean of the draws of
+  the target's row, divided by their unweighted mean, and normalised. The
+  unweighted mean estimates the edge posterior, so most of the noise cancels.
+  The bias is of order 1 / num_samples, the standard error of order
+  1 / sqrt(num_samples).
 
   Under any other root law the edge posterior is exact and is returned.
 
@@ -90,24 +135,35 @@ def exact_posterior(
     key: a typed key.
     x_T: tokens.
     graph: over T positions.
-    alpha: concentration of the prior, which has independent Dirichlet rows.
+    alpha: concentration of the prior, at least `MIN_ALPHA`.
     S: number of states.
-    num_samples: number of draws of the target's row, and of the other rows.
+    num_samples: number of draws of the target's row, and of the other rows; at
+      least 2.
     root_law: of the prior; the default is that of `priors.dirichlet`.
 
   Returns:
-    (f_S, effective_sample_size). The effective sample size is the smaller of
-    two: that of the draws of the target's row and that of the draws of the
-    other rows. If it is small, f_S is mostly noise.
+    The estimate. Its effective sample size is the smaller of two: that of the
+    draws of the target's row and that of the draws of the other rows.
+
+  Raises:
+    ValueError: for an alpha or num_samples below the minimum, or for the
+      stationary root law with several parents.
   """
   T, K = graph.parents_TxK.shape
+  _require_samples(num_samples)
   edge_S = edge_posterior(x_T, graph, alpha, S)
   if (root_law or priors.default_root_law(K)) != "stationary":
-    return edge_S, jnp.asarray(num_samples, edge_S.dtype)
+    effective = jnp.asarray(num_samples, edge_S.dtype)
+    return Posterior(edge_S, jnp.stack([edge_S, edge_S]), effective)
   if K > 1:
     raise ValueError(
       f"the stationary root law is for single parents, got K = {K}"
     )
+  checks.require(
+    alpha >= MIN_ALPHA,
+    f"the exact posterior needs alpha >= {MIN_ALPHA}, got {alpha}: smaller "
+    "kernels underflow",
+  )
   parents_T, t = graph.parents_TxK[:, 0], x_T[graph.target_K[0]]
   is_root_T = (parents_T < 0) & (jnp.arange(T) < T - 1)  # the query is uniform
   roots_S = (jax.nn.one_hot(x_T, S) * is_root_T[:, None]).sum(axis=0)
@@ -126,11 +182,63 @@ def exact_posterior(
   )
   powers_R = jnp.append(roots_S, -roots_S.sum())
   log_weight_NxM = special.xlogy(powers_R[None, None], visits_NxMxR).sum(axis=2)
-  weight_NxM = jax.nn.softmax(log_weight_NxM, axis=(0, 1))
-  weight_N, weight_M = weight_NxM.sum(axis=1), weight_NxM.sum(axis=0)
-  weighted_S = jnp.matmul(weight_M, target_MxS, precision="highest")
-  effective = 1 / jnp.maximum((weight_N**2).sum(), (weight_M**2).sum())
-  return _normalise(edge_S * weighted_S / target_MxS.mean(axis=0)), effective
+
+  def estimate(part: slice):
+    weight_NxM = jax.nn.softmax(log_weight_NxM[part, part], axis=(0, 1))
+    weight_N, weight_M = weight_NxM.sum(axis=1), weight_NxM.sum(axis=0)
+    weighted_S = jnp.matmul(weight_M, target_MxS[part], precision="highest")
+    mean_S = target_MxS[part].mean(axis=0)
+    # A state of which every draw underflows keeps its edge posterior.
+    ratio_S = jnp.where(mean_S > 0, weighted_S / jnp.maximum(mean_S, 1e-37), 1)
+    largest = jnp.maximum((weight_N**2).sum(), (weight_M**2).sum())
+    return _normalise(edge_S * ratio_S), 1 / largest
+
+  f_S, effective = estimate(slice(None))
+  halves_2xS = jnp.stack([estimate(half)[0] for half in _halves(num_samples)])
+  return Posterior(f_S, halves_2xS, effective)
+
+
+def sampled_posterior(
+  key, x_T: jax.Array, graph: Graph, prior, S: int, num_samples: int
+) -> Posterior:
+  """The Bayes predictor for any prior, by importance sampling from the prior.
+
+  Kernels are drawn from the prior and weighted by the probability of all tokens
+  (ours). The effective sample size falls with S and with the number of edges,
+  because few kernels of the prior explain many tokens.
+
+  Args:
+    key: a typed key.
+    x_T: tokens.
+    graph: over T positions.
+    prior: the prior (key, S, K) -> kernel.
+    S: number of states.
+    num_samples: number of kernels, at least 2.
+  """
+  T, K = graph.parents_TxK.shape
+  _require_samples(num_samples)
+  rows_T = jax.vmap(lambda p_K: sampling.table_row(x_T, p_K, S))(
+    graph.parents_TxK
+  )
+  is_absent_TxK = graph.parents_TxK < 0
+  is_query_T = (jnp.arange(T) == T - 1) & is_absent_TxK.all(axis=1)
+  target = sampling.table_row(x_T, graph.target_K, S)
+
+  def one(key):
+    laws_RxS = prior(key, S, K).reshape(-1, S)
+    log_T = jnp.where(is_query_T, 0, jnp.log(laws_RxS[rows_T, x_T]))
+    return log_T.sum(), laws_RxS[target]
+
+  log_weight_N, law_NxS = jax.vmap(one)(jax.random.split(key, num_samples))
+
+  def estimate(part: slice):
+    weight_N = jax.nn.softmax(log_weight_N[part])
+    f_S = jnp.matmul(weight_N, law_NxS[part], precision="highest")
+    return f_S, 1 / (weight_N**2).sum()
+
+  f_S, effective = estimate(slice(None))
+  halves_2xS = jnp.stack([estimate(half)[0] for half in _halves(num_samples)])
+  return Posterior(f_S, halves_2xS, effective)
 
 
 def _visits(pi_SxS, t) -> jax.Array:
@@ -163,8 +271,6 @@ def _posterior_rows(key, edges, alpha, num: int) -> jax.Array:
   Returns:
     N x .. x S.
   """
-  if num < 1:
-    raise ValueError(f"num_samples must be at least 1, got {num}")
   shape = (num, *edges.shape[1:])
   prior_key, edge_key = jax.random.split(key)
   prior = priors.log_gamma_draws(prior_key, alpha, math.prod(shape))
@@ -178,6 +284,15 @@ def _posterior_rows(key, edges, alpha, num: int) -> jax.Array:
 def entropy(y_S: jax.Array) -> jax.Array:
   """The entropy of a law in nats: the loss of a predictor that knows it."""
   return special.entr(y_S).sum(axis=-1)
+
+
+def _halves(num: int) -> tuple[slice, slice]:
+  return slice(num // 2), slice(num // 2, num)
+
+
+def _require_samples(num_samples: int):
+  if num_samples < 2:
+    raise ValueError(f"num_samples must be at least 2, got {num_samples}")
 
 
 def _normalise(weights_S):

@@ -1,7 +1,8 @@
 """The loss, its standard error, and the metrics of a run."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import math
+from typing import NamedTuple
 
 import chex
 import jax
@@ -12,11 +13,11 @@ import numpy as np
 from icl_causal import bayes
 from icl_causal.analysis.recovery import Recovery
 from icl_causal.graphs import Graph
-from icl_causal.priors import RootLaw
 
-# Below this effective sample size the exact-posterior loss is not reported: its
-# error may exceed .005 nats, as measured on pairs and forests.
+# The loss of the exact posterior is reported only from this effective sample
+# size on, and only if the bias that is subtracted is at most MAX_BIAS nats.
 MIN_EFFECTIVE_SAMPLES = 8.0
+MAX_BIAS = 0.002
 
 
 def loss(f_S, y_S, epsilon=0.0) -> jax.Array:
@@ -57,38 +58,45 @@ def predictor_losses(x_BxT, y_BxS, graph: Graph, alpha) -> dict:
   return losses | {"entropy": bayes.entropy(y_BxS)}
 
 
+class ExactLosses(NamedTuple):
+  """The losses of the exact posterior on M prompts, in nats.
+
+  Attributes:
+    loss_M: of the estimate from all samples.
+    half_loss_M: the mean over the two halves of the samples.
+    effective_M: the effective sample sizes.
+  """
+
+  loss_M: jax.Array
+  half_loss_M: jax.Array
+  effective_M: jax.Array
+
+
 def exact_posterior_losses(
-  key_B,
-  x_BxT,
-  y_BxS,
-  graph: Graph,
-  alpha,
-  num_samples: int,
-  root_law: RootLaw | None = None,
-) -> tuple[jax.Array, jax.Array]:
-  """The loss in nats of the exact posterior on each prompt.
+  posterior: Callable[[jax.Array, jax.Array], bayes.Posterior],
+  key_M,
+  x_MxT,
+  y_MxS,
+) -> ExactLosses:
+  """The losses of the exact posterior on each prompt.
 
   Args:
-    key_B: a typed key for each prompt.
-    x_BxT: the tokens of the prompts.
-    y_BxS: the targets of the prompts.
-    graph: of the prompts.
-    alpha: concentration of the prior.
-    num_samples: as for `bayes.exact_posterior`.
-    root_law: of the prior.
-
-  Returns:
-    (loss_B, effective_sample_size_B).
+    posterior: maps (key, x_T) to an estimate, such as
+      `bayes.dirichlet_posterior` of a graph.
+    key_M: a typed key for each prompt.
+    x_MxT: the tokens of the prompts.
+    y_MxS: the targets of the prompts.
   """
 
   def one(prompt):
     key, x_T, y_S = prompt
-    f_S, effective = bayes.exact_posterior(
-      key, x_T, graph, alpha, y_S.size, num_samples, root_law
+    estimate = posterior(key, x_T)
+    half_loss_2 = jax.vmap(loss, (0, None))(estimate.halves_2xS, y_S)
+    return ExactLosses(
+      loss(estimate.f_S, y_S), half_loss_2.mean(), estimate.effective
     )
-    return loss(f_S, y_S), effective
 
-  return jax.lax.map(one, (key_B, x_BxT, y_BxS))
+  return jax.lax.map(one, (key_M, x_MxT, y_MxS))
 
 
 def mean_and_standard_error(values_N) -> tuple[float, float]:
@@ -105,12 +113,15 @@ def measures(loss_N, edges: Recovery, baselines: Mapping) -> dict:
   Args:
     loss_N: of the model on the test set.
     edges: recovered by the attention of layer 1.
-    baselines: losses of the baselines on the test set, by name.
+    baselines: losses of the baselines on the test set, by name. Without
+      `edge_posterior`, the excess over it is None.
   """
   loss, error = mean_and_standard_error(loss_N)
-  excess, excess_error = mean_and_standard_error(
-    loss_N - baselines["edge_posterior"]
-  )
+  excess = excess_error = None
+  if "edge_posterior" in baselines:
+    excess, excess_error = mean_and_standard_error(
+      loss_N - baselines["edge_posterior"]
+    )
   scores = edges.edge_scores
   return {
     "loss": loss,
@@ -126,54 +137,109 @@ def measures(loss_N, edges: Recovery, baselines: Mapping) -> dict:
 
 
 def reference_losses(baselines: Mapping) -> dict:
-  """The mean loss of each baseline in nats, by name."""
-  return {
+  """The mean loss of each baseline in nats, by name.
+
+  `edge_posterior_loss` is None if it is no baseline of the prior.
+  """
+  return {"edge_posterior_loss": None} | {
     name if name == "entropy" else f"{name}_loss": float(jnp.mean(loss_N))
     for name, loss_N in baselines.items()
   }
 
 
-def excess_over_exact(row: Mapping, baselines: Mapping, exact) -> dict:
+def excess_over_exact(
+  loss_N, baselines: Mapping, exact: ExactLosses | None
+) -> dict:
   """The loss of the exact posterior, and the excess of the model over it.
 
-  The exact posterior is computed on the first prompts of the test set only. Its
-  loss on the whole test set is estimated by the mean loss of the edge posterior
-  on the whole test set minus the mean gain over it on the first prompts.
+  The exact posterior is computed on the first prompts of the test set only, so
+  the edge posterior serves as a control variate: the loss on the whole test set
+  is the mean loss of the edge posterior minus the mean gain over it on the
+  first prompts. The loss of an estimate of the exact posterior is biased
+  upwards. The bias, estimated from the halves of the samples, is subtracted.
 
   Args:
-    row: the `measures` of a model.
-    baselines: losses of the baselines on the whole test set, by name.
-    exact: (losses, effective sample sizes) on the first prompts, or None.
+    loss_N: of the model on the test set.
+    baselines: losses of the baselines on the test set, by name.
+    exact: on the first prompts, or None.
 
   Returns:
-    Losses in nats, standard errors and the harmonic mean of the effective
-    sample sizes, by name. All losses are None if that mean is below
-    `MIN_EFFECTIVE_SAMPLES`; all values are None without `exact`.
+    By name: losses in nats and their standard errors over prompts, the bias
+    that is subtracted, the gain over the edge posterior, and the harmonic mean
+    of the effective sample sizes. All losses are None if that mean is below
+    `MIN_EFFECTIVE_SAMPLES`, or if the bias may exceed `MAX_BIAS`, at two
+    standard errors. All values are None without `exact`.
   """
-  names = (
-    "exact_posterior_loss",
-    "exact_posterior_loss_standard_error",
-    "excess_over_exact",
-    "excess_over_exact_standard_error",
-    "exact_posterior_effective_samples",
+  losses = ("exact_posterior_loss", "exact_gain", "excess_over_exact")
+  values: dict[str, float | None] = dict.fromkeys(
+    [name + end for name in losses for end in ("", "_standard_error")]
   )
+  values["exact_posterior_bias"] = None
+  values["exact_posterior_effective_samples"] = None
   if exact is None:
-    return dict.fromkeys(names)
-  loss_M, effective_M = map(np.asarray, exact)
-  edge_N = np.asarray(baselines["edge_posterior"])
-  gain, error = mean_and_standard_error(edge_N[: len(loss_M)] - loss_M)
+    return values
+  loss_M, half_loss_M, effective_M = map(np.asarray, exact)
   effective = float(1 / np.mean(1 / effective_M))
-  excess_error = math.hypot(error, row["excess_loss_standard_error"])
-  values = (
-    float(edge_N.mean()) - gain,
-    error,
-    row["excess_loss"] + gain,
-    excess_error,
-  )
-  if not effective >= MIN_EFFECTIVE_SAMPLES or not np.isfinite(values).all():
-    values = (None,) * len(values)
-  reported = effective if math.isfinite(effective) else None
-  return dict(zip(names, (*values, reported), strict=True))
+  if math.isfinite(effective):
+    values["exact_posterior_effective_samples"] = effective
+  bias_M = half_loss_M - loss_M
+  edge_N = np.asarray(edge_losses(baselines))
+  gain_M = edge_N[: len(loss_M)] - (loss_M - bias_M)
+  exact_loss = _mean_with_correction(edge_N, -gain_M)
+  gain = mean_and_standard_error(gain_M)
+  excess = _mean_with_correction(np.asarray(loss_N) - edge_N, gain_M)
+  is_finite = np.isfinite([*exact_loss, *gain, *excess]).all()
+  if is_finite and (bias := small_bias(bias_M, effective_M)) is not None:
+    values["exact_posterior_bias"] = bias
+    for name, (mean, error) in zip(
+      losses, (exact_loss, gain, excess), strict=True
+    ):
+      values |= {name: mean, f"{name}_standard_error": error}
+  return values
+
+
+def small_bias(biases, effective_samples) -> float | None:
+  """The bias of the loss of the exact posterior, or None if it is too large.
+
+  Args:
+    biases: independent estimates, in nats.
+    effective_samples: of the prompts.
+
+  Returns:
+    The mean of the biases; None if it may exceed `MAX_BIAS`, at two standard
+    errors, or if the harmonic mean of the effective sample sizes is below
+    `MIN_EFFECTIVE_SAMPLES`.
+  """
+  bias, error = mean_and_standard_error(biases)
+  effective = 1 / np.mean(1 / np.asarray(effective_samples))
+  if effective >= MIN_EFFECTIVE_SAMPLES and bias + 2 * error <= MAX_BIAS:
+    return bias
+  return None
+
+
+def edge_losses(baselines: Mapping):
+  """The losses of the edge posterior, also if it is no baseline of the prior.
+
+  Args:
+    baselines: with `edge_posterior`, or with `dirichlet_edge_posterior` if the
+      prior is another one.
+  """
+  if "edge_posterior" in baselines:
+    return baselines["edge_posterior"]
+  return baselines["dirichlet_edge_posterior"]
+
+
+def _mean_with_correction(values_N, corrections_M) -> tuple[float, float]:
+  """mean(values) + mean(corrections), and its standard error.
+
+  The corrections belong to the first M of N independent prompts.
+  """
+  N, M = len(values_N), len(corrections_M)
+  first_M = values_N[:M] / N + corrections_M / M
+  variance = M * np.var(first_M, ddof=1)
+  if N > M:
+    variance += (N - M) * np.var(values_N / N, ddof=1)
+  return float(values_N.mean() + corrections_M.mean()), float(variance**0.5)
 
 
 def failure(loss_N, gradient_norm_N, before: int) -> dict | None:

@@ -13,8 +13,9 @@ from typing import Literal, get_args
 
 import chex
 import jax
-from jax import core
 from jax import numpy as jnp
+
+from icl_causal import checks
 
 Prior = Callable[[jax.Array, int, int], jax.Array]
 RootLaw = Literal["stationary", "uniform", "dirichlet"]
@@ -47,8 +48,8 @@ def floored_dirichlet(alpha, gamma, root_law: RootLaw | None = None) -> Prior:
     root_law: as for `dirichlet`.
   """
   is_finite = (alpha > 0) & (alpha < jnp.inf)
-  _require(is_finite, f"alpha must be positive and finite, got {alpha}")
-  _require(
+  checks.require(is_finite, f"alpha must be positive and finite, got {alpha}")
+  checks.require(
     (gamma >= 0) & (gamma <= 1), f"gamma must be from 0 to 1, got {gamma}"
   )
 
@@ -78,7 +79,7 @@ def fixed(kernel, root_law: RootLaw = "stationary") -> Prior:
   S = kernel.shape[-1]
   if kernel.shape == (S, S):
     kernel = _table(kernel, root_law, S, 1)
-  _require(
+  checks.require(
     _are_laws(kernel.reshape(-1, S)).all(),
     "every row of a fixed kernel must have entries >= 0 that sum to 1",
   )
@@ -227,9 +228,3 @@ def _are_laws(rows_MxS) -> jax.Array:
 def _ratio(numerator, denominator):
   """The ratio, or 0 where the denominator is 0."""
   return numerator / jnp.where(denominator > 0, denominator, 1)
-
-
-def _require(condition, message: str):
-  """Raises ValueError if `condition` is false; does not check traced values."""
-  if not isinstance(condition, core.Tracer) and not condition:
-    raise ValueError(message)

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 from jax import numpy as jnp
 from jax.scipy import special as jax_special
@@ -215,6 +217,129 @@ def test_exact_posterior_is_the_edge_posterior_unless_roots_are_stationary():
     assert ess == 7
   with pytest.raises(ValueError, match="single parents, got K = 2"):
     bayes.exact_posterior(jax.random.key(0), x_T, two, 0.5, 3, 7, "stationary")
+
+
+def _law_by_enumeration(x_T, graph, kernels, weights):
+  """sum_k w_k P(x | kernel k) pi_k(. | parents), normalised, in numpy."""
+  S = kernels[0].shape[-1]
+  total = np.zeros(S)
+  T = len(x_T)
+  for kernel, weight in zip(kernels, weights, strict=True):
+    for i, parents_K in enumerate(np.asarray(graph.parents_TxK)):
+      if i < T - 1 or (parents_K >= 0).any():
+        row = tuple(S if j < 0 else x_T[j] for j in parents_K)
+        weight = weight * kernel[row][x_T[i]]
+    total += weight * kernel[tuple(x_T[j] for j in graph.target_K)]
+  return total / total.sum()
+
+
+@pytest.mark.parametrize("K", [1, 2])
+def test_sampled_posterior_of_a_prior_on_three_kernels(K):
+  """A prior on three kernels, the first twice as likely, by enumeration."""
+  S = 3
+  graph = FOREST
+  if K == 2:
+    graph = graphs.from_parents([-1, -1, (0, 1), (1, 2), 1, -1], (1, 2))
+  rng = np.random.default_rng(K)
+  kernels_3 = rng.dirichlet([1.0] * S, size=(3, *[S + 1] * K))
+  weights_3 = np.array([0.5, 0.25, 0.25])
+
+  def prior(key, S, K):
+    del S, K
+    return jnp.asarray(kernels_3)[jax.random.choice(key, 3, p=weights_3)]
+
+  x_T = rng.integers(0, S, len(graph.parents_TxK))
+  estimate = jax.jit(
+    lambda key: bayes.sampled_posterior(
+      key, jnp.asarray(x_T), graph, prior, S, 2**14
+    )
+  )(jax.random.key(0))
+  expected = _law_by_enumeration(x_T, graph, kernels_3, weights_3)
+  np.testing.assert_allclose(estimate.f_S, expected, atol=0.02)
+  assert np.abs(expected - kernels_3.mean(axis=0)[0, 0]).max() > 0.05
+  np.testing.assert_allclose(
+    estimate.halves_2xS.mean(axis=0), expected, atol=0.02
+  )
+  assert 2**10 < estimate.effective < 2**14
+
+
+def test_sampled_posterior_agrees_with_the_dirichlet_posterior():
+  x_T, alpha = jnp.array([2, 2, 0, 2, 0, 1, 2, 1]), 0.3
+  sampled, dirichlet = jax.jit(
+    lambda key: (
+      bayes.sampled_posterior(
+        key, x_T, FOREST, priors.dirichlet(alpha), 3, 2**16
+      ),
+      bayes.dirichlet_posterior(key, x_T, FOREST, alpha, 3, 512),
+    )
+  )(jax.random.key(0))
+  assert sampled.effective > 1000
+  np.testing.assert_allclose(sampled.f_S, dirichlet.f_S, atol=0.02)
+  edges_only = bayes.edge_posterior(x_T, FOREST, alpha, 3)
+  assert np.abs(edges_only - dirichlet.f_S).max() > 0.06
+
+
+def test_halves_estimate_the_bias_of_the_loss():
+  """The mean loss of few samples is too large by the estimated bias."""
+  graph, alpha, num = graphs.pairs(12), 0.1, 64
+  batch = jax.jit(sampling.sample_batch, static_argnums=(2, 3, 4))(
+    jax.random.key(0), graph, priors.dirichlet(alpha), 3, num
+  )
+
+  @functools.partial(jax.jit, static_argnums=(1, 2))
+  def losses(key, num_samples, repeats):
+    """Of all samples and of both halves, for each prompt and draw."""
+
+    def one(key):
+      prompt_key, draw_key = jax.random.split(key)
+      n = jax.random.randint(prompt_key, (), 0, num)
+      found = bayes.dirichlet_posterior(
+        draw_key, batch.x_T[n], graph, alpha, 3, num_samples
+      )
+      f_3xS = jnp.concatenate([found.f_S[None], found.halves_2xS])
+      return n, -jax_special.xlogy(batch.y_S[n][None], f_3xS).sum(axis=1)
+
+    return jax.lax.map(one, jax.random.split(key, repeats))
+
+  def by_prompt(n_R, values_R):
+    return np.bincount(n_R, values_R, num) / np.bincount(n_R, minlength=num)
+
+  n_R, few_Rx3 = map(np.asarray, losses(jax.random.key(1), 32, 4096))
+  n_M, many_Mx3 = map(np.asarray, losses(jax.random.key(2), 256, 512))
+  bias_R = few_Rx3[:, 1:].mean(axis=1) - few_Rx3[:, 0]
+  true_N = by_prompt(n_R, few_Rx3[:, 0]) - by_prompt(n_M, many_Mx3[:, 0])
+  bias_N = by_prompt(n_R, bias_R)
+  error = np.std(bias_N - true_N) / num**0.5
+  assert true_N.mean() > 3 * error  # an estimate of 0 would not pass
+  assert abs(bias_N.mean() - true_N.mean()) < 3 * error
+
+
+def test_exact_posterior_refuses_what_it_cannot_estimate():
+  x_T, key = jnp.zeros(8, jnp.int32), jax.random.key(0)
+  with pytest.raises(ValueError, match=r"needs alpha >= 0\.01, got 0\.001"):
+    bayes.exact_posterior(key, x_T, FOREST, 0.001, 3, 64)
+  for estimate in (
+    lambda: bayes.exact_posterior(key, x_T, FOREST, 0.1, 3, 1),
+    lambda: bayes.sampled_posterior(
+      key, x_T, FOREST, priors.dirichlet(0.1), 3, 1
+    ),
+  ):
+    with pytest.raises(ValueError, match="at least 2, got 1"):
+      estimate()
+
+
+def test_exact_posterior_is_finite_at_the_smallest_alpha():
+  alpha, num = bayes.MIN_ALPHA, 512
+  batch = jax.jit(sampling.sample_batch, static_argnums=(2, 3, 4))(
+    jax.random.key(0), FOREST, priors.dirichlet(alpha), 3, num
+  )
+  f_NxS, _ = jax.jit(
+    lambda keys: jax.lax.map(
+      lambda a: bayes.exact_posterior(*a, FOREST, alpha, 3, 16),
+      (keys, batch.x_T),
+    )
+  )(jax.random.split(jax.random.key(1), num))
+  np.testing.assert_allclose(f_NxS.sum(axis=1), 1, atol=1e-5)
 
 
 def test_exact_posterior_is_the_best_predictor():

@@ -54,40 +54,31 @@ def test_predictor_losses():
 
 
 def test_exact_posterior_losses():
-  """They equal the losses of `bayes.exact_posterior` on single prompts."""
+  """They equal the losses of the estimates of single prompts."""
   graph, alpha = graphs.pairs(6), 0.5
   batch = sampling.sample_batch(
     jax.random.key(0), graph, priors.dirichlet(alpha), 3, 4
   )
   keys = jax.random.split(jax.random.key(1), 4)
-  loss_B, effective_B = jax.jit(
-    lambda *prompts: metrics.exact_posterior_losses(*prompts, graph, alpha, 32)
+
+  def posterior(key, x_T):
+    return bayes.dirichlet_posterior(key, x_T, graph, alpha, 3, 32)
+
+  losses = jax.jit(
+    lambda *prompts: metrics.exact_posterior_losses(posterior, *prompts)
   )(keys, batch.x_T, batch.y_S)
-  predict = jax.jit(
-    lambda key, x_T: bayes.exact_posterior(key, x_T, graph, alpha, 3, 32)
-  )
+  predict = jax.jit(posterior)
   for b in range(4):
-    f_S, effective = predict(keys[b], batch.x_T[b])
-    np.testing.assert_allclose(effective_B[b], effective, rtol=1e-5)
+    f_S, halves_2xS, effective = predict(keys[b], batch.x_T[b])
+    np.testing.assert_allclose(losses.effective_M[b], effective, rtol=1e-5)
     np.testing.assert_allclose(
-      loss_B[b], -(batch.y_S[b] * np.log(f_S)).sum(), rtol=1e-5
+      losses.loss_M[b], -(batch.y_S[b] * np.log(f_S)).sum(), rtol=1e-5
     )
-
-
-def test_exact_posterior_losses_use_the_root_law():
-  """Under the uniform root law they are those of the edge posterior."""
-  graph, alpha = graphs.pairs(6), 0.5
-  prior = priors.dirichlet(alpha, "uniform")
-  batch = sampling.sample_batch(jax.random.key(0), graph, prior, 3, 8)
-  keys = jax.random.split(jax.random.key(1), 8)
-  edge_B = metrics.predictor_losses(batch.x_T, batch.y_S, graph, alpha)[
-    "edge_posterior"
-  ]
-  for law, equal in (("uniform", True), ("stationary", False)):
-    loss_B, *_ = metrics.exact_posterior_losses(
-      keys, batch.x_T, batch.y_S, graph, alpha, 16, law
+    np.testing.assert_allclose(
+      losses.half_loss_M[b],
+      -(np.log(halves_2xS) @ batch.y_S[b]).mean(),
+      rtol=1e-5,
     )
-    assert np.allclose(loss_B, edge_B, atol=1e-5) == equal
 
 
 def test_standard_error():
@@ -99,43 +90,95 @@ def test_standard_error():
 
 
 EDGE_N = np.array([1.0, 2.0, 3.0, 4.0])
-ROW = {"excess_loss": 0.5, "excess_loss_standard_error": 0.3}
+LOSS_N = np.array([1.5, 2.5, 3.0, 5.0])
+EXACT = metrics.ExactLosses(
+  np.array([0.901, 1.701]), np.array([0.902, 1.702]), np.array([10.0, 40.0])
+)
 
 
 def test_excess_over_exact_by_hand():
   """The mean of the edge posterior, 2.5, minus a gain of .2 +- .1."""
-  exact = np.array([0.9, 1.7]), np.array([10.0, 40.0])
-  row = metrics.excess_over_exact(ROW, {"edge_posterior": EDGE_N}, exact)
+  baselines = {"edge_posterior": EDGE_N}
+  row = metrics.excess_over_exact(LOSS_N, baselines, EXACT)
+  # The sum of two halves of independent prompts: x / 4 - gain / 2 on the first
+  # two prompts, with gains of .1 and .3, and x / 4 on the others.
+  exact_variance = 2 * np.var([0.2, 0.35], ddof=1)
+  exact_variance += 2 * np.var(EDGE_N / 4, ddof=1)
+  excess_variance = 2 * np.var([0.5 / 4 + 0.05, 0.5 / 4 + 0.15], ddof=1)
+  excess_variance += 2 * np.var((LOSS_N - EDGE_N) / 4, ddof=1)
   assert row == pytest.approx(
     {
       "exact_posterior_loss": 2.3,
-      "exact_posterior_loss_standard_error": 0.1,
+      "exact_posterior_loss_standard_error": exact_variance**0.5,
+      "exact_gain": 0.2,
+      "exact_gain_standard_error": 0.1,
       "excess_over_exact": 0.7,
-      "excess_over_exact_standard_error": np.hypot(0.1, 0.3),
+      "excess_over_exact_standard_error": excess_variance**0.5,
+      "exact_posterior_bias": 0.001,
       "exact_posterior_effective_samples": 16,
     }
   )
+  other = {"dirichlet_edge_posterior": EDGE_N}
+  assert metrics.excess_over_exact(LOSS_N, other, EXACT) == row
+
+
+def test_errors_of_excess_over_exact_are_their_spread_over_test_sets():
+  """Over 4000 test sets; the model, edge and exact losses are correlated."""
+  rng = np.random.default_rng(0)
+  repeats, N, M = 4000, 60, 20
+  common = rng.normal(size=(repeats, N, 1))
+  loss, edge, exact = np.moveaxis(
+    common + rng.normal(size=(repeats, N, 3)) * [0.2, 0.5, 0.4], 2, 0
+  )
+  many = np.full(M, 100.0)
+  rows = [
+    metrics.excess_over_exact(
+      loss[r],
+      {"edge_posterior": edge[r]},
+      metrics.ExactLosses(exact[r, :M], exact[r, :M], many),
+    )
+    for r in range(repeats)
+  ]
+  for name in ("exact_posterior_loss", "exact_gain", "excess_over_exact"):
+    values = [row[name] for row in rows]
+    variance = np.mean([row[f"{name}_standard_error"] ** 2 for row in rows])
+    assert np.var(values) / variance == pytest.approx(1, abs=0.1)
 
 
 @pytest.mark.parametrize(
-  ("loss", "effective"),
+  ("loss", "half_loss", "effective"),
   [
-    (1.7, metrics.MIN_EFFECTIVE_SAMPLES / 2),
-    (np.inf, 40.0),
-    (np.nan, np.nan),
+    (1.7, 1.7, metrics.MIN_EFFECTIVE_SAMPLES / 2),
+    (1.7, 1.71, 40.0),
+    (np.inf, np.inf, 40.0),
+    (np.nan, np.nan, np.nan),
   ],
 )
-def test_too_few_effective_samples_give_no_exact_loss(loss, effective):
-  exact = np.array([0.9, loss]), np.array([10.0, effective])
-  row = metrics.excess_over_exact(ROW, {"edge_posterior": EDGE_N}, exact)
-  assert row["exact_posterior_loss"] is None
-  assert row["excess_over_exact"] is None
-  json.dumps(row, allow_nan=False)  # can be written to result.json
+def test_an_unreliable_exact_loss_is_not_reported(loss, half_loss, effective):
+  exact = metrics.ExactLosses(
+    np.array([0.9, loss]),
+    np.array([0.9, half_loss]),
+    np.array([10.0, effective]),
+  )
+  with np.errstate(invalid="ignore"):
+    row = metrics.excess_over_exact(LOSS_N, {"edge_posterior": EDGE_N}, exact)
+  effective = row.pop("exact_posterior_effective_samples")
+  assert set(row.values()) == {None}
+  json.dumps([row, effective], allow_nan=False)
+
+
+def test_the_bias_may_reach_its_bound_at_two_standard_errors():
+  many, third = np.full(3, 50.0), metrics.MAX_BIAS / 3
+  # Mean 2 b and standard error b / sqrt(3): below 3.2 b, above 3.1 b.
+  biases = np.array([1.0, 2.0, 3.0])
+  assert metrics.small_bias(biases * third / 1.06, many) is not None
+  assert metrics.small_bias(biases * third / 1.03, many) is None
 
 
 def test_without_the_exact_posterior_all_values_are_none():
-  row = metrics.excess_over_exact(ROW, {"edge_posterior": EDGE_N}, None)
+  row = metrics.excess_over_exact(LOSS_N, {"edge_posterior": EDGE_N}, None)
   assert set(row.values()) == {None}
+  assert "excess_over_exact" in row
 
 
 def test_measures_by_hand():
@@ -157,6 +200,18 @@ def test_measures_by_hand():
   )
 
 
+def test_another_prior_has_no_excess_over_the_edge_posterior():
+  edges = recovery.compare(np.eye(4, k=-1), graphs.chain(4))
+  baselines = {"dirichlet_edge_posterior": EDGE_N}
+  row = metrics.measures(LOSS_N, edges, baselines)
+  assert row["excess_loss"] is None
+  assert row["excess_loss_standard_error"] is None
+  assert metrics.reference_losses(baselines) == {
+    "edge_posterior_loss": None,
+    "dirichlet_edge_posterior_loss": 2.5,
+  }
+
+
 def test_measures_without_edges():
   graph = graphs.from_parents([-1, -1, -1])
   edges = recovery.compare(np.zeros((3, 3)), graph)
@@ -168,6 +223,7 @@ def test_measures_without_edges():
 def test_reference_losses_are_means_by_name():
   baselines = {"uniform": np.array([1.0, 3.0]), "entropy": np.array([0.5, 1])}
   assert metrics.reference_losses(baselines) == {
+    "edge_posterior_loss": None,
     "uniform_loss": 2.0,
     "entropy": 0.75,
   }

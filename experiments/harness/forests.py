@@ -21,20 +21,17 @@ class Trained(NamedTuple):
   Attributes:
     graph: the causal graph.
     attention_HxTxT: of layer 1, averaged over the test prompts.
-    loss: on the test prompts, in nats.
-    edge_posterior_loss: of that baseline, on the same prompts.
-    exact_gain: the loss of the edge posterior minus that of the exact
-      posterior, on the first `eval.posterior_prompts` test prompts; None if
-      there are none.
-    effective_samples: of the exact posterior.
+    loss_N: on the test prompts, in nats.
+    baselines: losses of the baselines on the same prompts, by name.
+    exact: losses of the exact posterior on the first `eval.posterior_prompts`
+      test prompts; None if there are none.
   """
 
   graph: Graph
-  attention_HxTxT: jax.Array | np.ndarray
-  loss: jax.Array | np.ndarray
-  edge_posterior_loss: jax.Array | np.ndarray
-  exact_gain: Any = None
-  effective_samples: Any = None
+  attention_HxTxT: Any
+  loss_N: Any
+  baselines: dict[str, Any]
+  exact: metrics.ExactLosses | None
 
 
 def train(config: build.Config, num_graphs: int, at_once: int) -> Trained:
@@ -61,19 +58,12 @@ def train(config: build.Config, num_graphs: int, at_once: int) -> Trained:
     state, _ = run.take_steps(inputs, run.start(inputs))
     test = run.draw_test(inputs)
     evaluation = run.evaluate(inputs, state, test)
-    edge_N = test.baselines["edge_posterior"]
-    trained = Trained(
+    return Trained(
       inputs.graph,
       evaluation.attention["attention_1"],
-      evaluation.loss_N.mean(),
-      edge_N.mean(),
-    )
-    if not config.eval.posterior_prompts:
-      return trained
-    exact_M, effective_M = run.exact(inputs, test)
-    return trained._replace(
-      exact_gain=(edge_N[: len(exact_M)] - exact_M).mean(),
-      effective_samples=1 / (1 / effective_M).mean(),
+      evaluation.loss_N,
+      test.baselines,
+      run.exact(inputs, test) if config.eval.posterior_prompts else None,
     )
 
   mesh = parallel.runs_mesh()
@@ -92,7 +82,7 @@ def count(trained: Trained) -> dict:
   missed, false_edges = [], []
   recovered = edges = 0
   arrays = jax.tree.map(np.asarray, trained)
-  for g in range(len(arrays.loss)):
+  for g in range(len(arrays.loss_N)):
     graph = Graph(*(rows[g] for rows in arrays.graph))
     of_graph = recovery.compare(
       arrays.attention_HxTxT[g], graph, include_self=True
@@ -110,7 +100,7 @@ def count(trained: Trained) -> dict:
     false_edges += [[g, *edge] for edge in of_graph.false_edges]
   scores = np.concatenate(attention)
   return {
-    "num_graphs": len(arrays.loss),
+    "num_graphs": len(arrays.loss_N),
     "edges": edges,
     "edges_recovered": recovered,
     "parent_attention_mean": float(scores.mean()) if edges else None,
@@ -129,22 +119,33 @@ def count(trained: Trained) -> dict:
 
 def _losses(arrays: Trained) -> dict:
   """Means over graphs, with standard errors over graphs; in nats."""
-  excess_G = arrays.loss - arrays.edge_posterior_loss
-  excess, error = metrics.mean_and_standard_error(excess_G)
-  over_exact = over_exact_error = None
-  if arrays.exact_gain is not None:
-    effective = 1 / np.mean(1 / arrays.effective_samples)
-    if effective >= metrics.MIN_EFFECTIVE_SAMPLES:
-      over_exact, over_exact_error = metrics.mean_and_standard_error(
-        excess_G + arrays.exact_gain
-      )
-  return {
-    "loss": float(arrays.loss.mean()),
-    "excess_loss": excess,
-    "excess_loss_standard_error": error,
-    "excess_over_exact": over_exact,
-    "excess_over_exact_standard_error": over_exact_error,
-  }
+  loss_G = arrays.loss_N.mean(axis=1)
+  edge_GxN = metrics.edge_losses(arrays.baselines)
+  excess_G = loss_G - edge_GxN.mean(axis=1)
+  found = dict.fromkeys(
+    [
+      *("excess_loss", "excess_loss_standard_error"),
+      *("excess_over_exact", "excess_over_exact_standard_error"),
+      "exact_posterior_bias",
+    ]
+  )
+  if "edge_posterior" in arrays.baselines:
+    mean, error = metrics.mean_and_standard_error(excess_G)
+    found |= {"excess_loss": mean, "excess_loss_standard_error": error}
+  if arrays.exact is not None:
+    loss_GxM, half_loss_GxM, effective_GxM = arrays.exact
+    bias_GxM = half_loss_GxM - loss_GxM
+    edge_GxM = edge_GxN[:, : loss_GxM.shape[1]]
+    over_exact_G = excess_G + (edge_GxM - loss_GxM + bias_GxM).mean(axis=1)
+    bias = metrics.small_bias(bias_GxM.mean(axis=1), effective_GxM)
+    if bias is not None:
+      mean, error = metrics.mean_and_standard_error(over_exact_G)
+      found |= {
+        "excess_over_exact": mean,
+        "excess_over_exact_standard_error": error,
+        "exact_posterior_bias": bias,
+      }
+  return {"loss": float(loss_G.mean()), **found}
 
 
 def _by_position(values, statistic) -> list[float | None]:

@@ -27,6 +27,7 @@ from icl_causal import metrics
 from icl_causal import runs
 from icl_causal import training
 from icl_causal.analysis import recovery
+from icl_causal.config import build
 
 
 class Job(NamedTuple):
@@ -200,7 +201,7 @@ def _record(
     A summary for the progress bar.
   """
   step, rows = progress.step, []
-  measured, maps_RxHxTxT = _measure(job, progress)
+  measured, _, maps_RxHxTxT = _measure(job, progress)
   with job.group.raise_together():
     for r in sorted(progress.live):
       workdir, row = job.batch[r].workdir, measured[r]
@@ -240,26 +241,28 @@ def _save(job: Job, progress: Progress):
 
 def _finish(job: Job, progress: Progress, clock: clocks.Clock):
   """Writes the result of every live run."""
-  measured, _ = _measure(job, progress)
+  measured, loss_RxN, _ = _measure(job, progress)
   exact = None
   if job.batch[0].config.eval.posterior_prompts:
     exact = job.trainer.exact()
   with job.group.raise_together():
     if not job.group.is_writer:
       return
+    states = job.trainer.to_host(progress.state)
     for r in sorted(progress.live):
       row = measured[r]
       assert row is not None  # otherwise the run has failed and is not live
       baselines = _of_run(job.trainer.baselines, r)
       of_run = None if exact is None else _of_run(exact, r)
       result = row | metrics.reference_losses(baselines)
-      result |= metrics.excess_over_exact(row, baselines, of_run)
+      result |= metrics.excess_over_exact(loss_RxN[r], baselines, of_run)
+      result |= _position_attention(job.batch[r], _of_run(states.params, r))
       result |= {"steps": progress.step, **clock.seconds()}
       runs.write_result(job.batch[r].workdir, result)
 
 
 def _measure(job: Job, progress: Progress):
-  """The metrics of each run, None if not finite, and the layer-1 maps."""
+  """The metrics of each run, None if not finite, the losses and the maps."""
   loss_RxN, maps_RxHxTxT = job.trainer.evaluate(progress.state)
   measured: list[dict[str, Any] | None] = []
   for r, run in enumerate(job.batch):
@@ -269,7 +272,16 @@ def _measure(job: Job, progress: Progress):
       baselines = _of_run(job.trainer.baselines, r)
       row = metrics.measures(loss_RxN[r], edges, baselines)
     measured.append(row)
-  return measured, maps_RxHxTxT
+  return measured, loss_RxN, maps_RxHxTxT
+
+
+def _position_attention(run: Run, params: Any) -> dict:
+  """The attention on the parent by the scores between positions alone."""
+  model, mean = build.model(run.config, run.graph), None
+  if hasattr(model, "position_blocks"):
+    scores_HxTxT = model.position_blocks(params["A1"])
+    mean = recovery.mean_softmax_on_parents(scores_HxTxT, run.graph)
+  return {"position_attention_mean": mean}
 
 
 def _of_run(tree, r: int):

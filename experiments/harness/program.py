@@ -68,9 +68,8 @@ class Program(NamedTuple):
     take_steps: (state, Steps) after `train.eval_every` more steps.
     draw_test: the test set.
     evaluate: the model of a state on the test set.
-    exact: the losses of the exact posterior and the effective sample sizes, on
-      the first `eval.posterior_prompts` test prompts, or on all if there are
-      fewer.
+    exact: the losses of the exact posterior on the first
+      `eval.posterior_prompts` test prompts, or on all if there are fewer.
   """
 
   start: Callable[[RunInputs], training.TrainState]
@@ -82,7 +81,7 @@ class Program(NamedTuple):
   evaluate: Callable[
     [RunInputs, training.TrainState, Test], training.Evaluation
   ]
-  exact: Callable[[RunInputs, Test], tuple[jax.Array, jax.Array]]
+  exact: Callable[[RunInputs, Test], metrics.ExactLosses]
 
 
 def run_inputs(config: build.Config, graph: Graph) -> RunInputs:
@@ -146,6 +145,8 @@ def program(config: build.Config, mesh: Mesh | None = None) -> Program:
     baselines = metrics.predictor_losses(
       batch.x_T, batch.y_S, inputs.graph, filled.prior.alpha
     )
+    if not build.is_dirichlet(config):
+      baselines["dirichlet_edge_posterior"] = baselines.pop("edge_posterior")
     return Test(batch.x_T, batch.y_S, baselines)
 
   def evaluate(inputs: RunInputs, state, test: Test):
@@ -160,29 +161,21 @@ def program(config: build.Config, mesh: Mesh | None = None) -> Program:
     )
 
   def exact(inputs: RunInputs, test: Test):
-    filled = parts(inputs)[0]
+    seed = fill(config, inputs.values).eval.seed
     num = min(config.eval.posterior_prompts, config.eval.test_size)
-    keys = jax.random.split(streams.key(filled.eval.seed, "posterior"), num)
-    prompts = test.x_NxT[:num], test.y_NxS[:num]
+    keys = jax.random.split(streams.key(seed, "posterior"), num)
     losses = _exact_losses(config, mesh)
-    return losses(keys, *prompts, inputs.graph, filled.prior.alpha)
+    return losses(keys, test.x_NxT[:num], test.y_NxS[:num], inputs)
 
   return Program(start, take_steps, draw_test, evaluate, exact)
 
 
 def _exact_losses(config: build.Config, mesh: Mesh | None):
-  """Maps keys, prompts, graph and alpha to `metrics.exact_posterior_losses`."""
+  """Maps keys, prompts and inputs to `metrics.exact_posterior_losses`."""
 
-  def losses(keys, x_NxT, y_NxS, graph, alpha):
-    return metrics.exact_posterior_losses(
-      keys,
-      x_NxT,
-      y_NxS,
-      graph,
-      alpha,
-      config.eval.posterior_samples,
-      config.prior.root_law,
-    )
+  def losses(keys, x_NxT, y_NxS, inputs: RunInputs):
+    posterior = build.posterior(fill(config, inputs.values), inputs.graph)
+    return metrics.exact_posterior_losses(posterior, keys, x_NxT, y_NxS)
 
   if mesh is None:
     return losses
@@ -191,7 +184,7 @@ def _exact_losses(config: build.Config, mesh: Mesh | None):
   return jax.shard_map(
     losses,
     mesh=mesh,
-    in_specs=(split, split, split, full, full),
+    in_specs=(split, split, split, full),
     out_specs=split,
     check_vma=False,
   )

@@ -7,7 +7,7 @@ from icl_causal.report import summary
 
 def result_table(result: Mapping) -> str:
   """The result of a run."""
-  return "\n".join(f"{what:<26}{value}" for what, value in summary.rows(result))
+  return "\n".join(f"{what:<28}{value}" for what, value in summary.rows(result))
 
 
 def columns(header: Sequence[str], rows: Sequence[Sequence]) -> str:

@@ -1,6 +1,6 @@
 """Summarizes a sweep: a table of all runs, totals, figures."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 import csv
 import io
 import json
@@ -47,9 +47,15 @@ def totals(table: list[dict]) -> dict:
     },
     **{
       name: float(np.mean([row[name] for row in done])) if done else None
-      for name in ("loss", "excess_loss")
+      for name in dict.fromkeys(("loss", loss_name(done)))
     },
   }
+
+
+def loss_name(finished: Sequence[Mapping]) -> str:
+  """`excess_loss`, or `loss` if the prior of a run has no edge posterior."""
+  names = [row["excess_loss"] for row in finished]
+  return "loss" if None in names else "excess_loss"
 
 
 def write_table(workdir: pathlib.Path, table: list[dict]):
@@ -69,7 +75,8 @@ def columns(
 ) -> tuple[list[str], list[list]]:
   """The header and the rows that a terminal has room for."""
   names = ["run", *planned[0].point, "status", "edges", "edges_recovered"]
-  names += ["false_parents", "excess_loss"]
+  done = [row for row in table if row["status"] == "finished"]
+  names += ["false_parents", loss_name(done)]
   return names, [[row.get(name, "-") for name in names] for row in table]
 
 
@@ -97,30 +104,32 @@ def write_figures(
     if len(values) > 1
   }
   groups = _group(pairs, grid)
+  loss_field = loss_name([row for _, row in pairs])
+  loss = loss_field.replace("_", " ")
   bands = {
-    label: _band([history for history, _ in group])
+    label: _band([history for history, _ in group], loss_field)
     for label, group in groups.items()
   }
-  label = "excess loss (nats): median, least, largest"
+  label = f"{loss} (nats): median, least, largest"
   runs.save_figure(workdir, "curves", curves.bands(bands, "step", label))
   for name, (law, *_) in record.flatten(config.sweep.random.to_dict()).items():
     points = {
       label: (
         [row[name] for _, row in group],
-        [row["excess_loss"] for _, row in group],
+        [row[loss_field] for _, row in group],
       )
       for label, group in groups.items()
     }
-    figure = curves.scatter(
-      points, name, "excess loss (nats)", log=law == "log"
-    )
+    figure = curves.scatter(points, name, f"{loss} (nats)", log=law == "log")
     runs.save_figure(workdir, f"scatter_{name}", figure)
   if len(grid) > 1:
     down, across = list(grid.items())[:2]
     finished = [row for _, row in pairs]
+    losses = _means(finished, lambda row: row[loss_field], down, across)
+    shares = _means(finished, _share_of_edges, down, across)
     panels = {
-      name: (_means(finished, measure, down, across), low, high, is_lower)
-      for name, (measure, low, high, is_lower) in _MEASURES.items()
+      f"{loss} (nats)": (losses, None, None, True),
+      "share of edges recovered": (shares, 0, 1, False),
     }
     runs.save_figure(workdir, "map", matrices.heat_maps(panels, down, across))
 
@@ -135,12 +144,12 @@ def _group(pairs: list[tuple[list, dict]], grid: dict) -> dict[str, list]:
   return groups
 
 
-def _band(histories: list[list[dict]]) -> np.ndarray:
-  """Step, and median, least and largest excess loss of the runs at it."""
+def _band(histories: list[list[dict]], name: str) -> np.ndarray:
+  """Step, and median, least and largest loss of the runs at it."""
   by_step = {}
   for history in histories:
     for row in history:
-      by_step.setdefault(row["step"], []).append(row["excess_loss"])
+      by_step.setdefault(row["step"], []).append(row[name])
   return np.array(
     [
       (step, np.median(losses), min(losses), max(losses))
@@ -149,20 +158,8 @@ def _band(histories: list[list[dict]]) -> np.ndarray:
   ).T
 
 
-# Of the heat maps: a measure, the ends of its colour scale, and whether lower
-# is better.
-_MEASURES: dict[
-  str, tuple[Callable[[dict], float], float | None, float | None, bool]
-]
-_MEASURES = {
-  "excess loss (nats)": (lambda row: row["excess_loss"], None, None, True),
-  "share of edges recovered": (
-    lambda row: row["edges_recovered"] / max(row["edges"], 1),
-    0,
-    1,
-    False,
-  ),
-}
+def _share_of_edges(row: dict) -> float:
+  return row["edges_recovered"] / max(row["edges"], 1)
 
 
 def _means(finished: list[dict], measure, down, across) -> np.ndarray:

@@ -113,7 +113,7 @@ def compare(
   top_HxT = np.where(candidates, score_HxTxT, -np.inf).argmax(axis=2)
   is_edge_TxK = parents_TxK != graphs.NO_PARENT
   hits_HxTxK = (top_HxT[:, :, None] == parents_TxK) & is_edge_TxK
-  from scipy import optimize  # slow to import, and rarely needed
+  from scipy import optimize  # slow to import
 
   heads, slots = optimize.linear_sum_assignment(-hits_HxTxK.sum(axis=1))
   head_of_slot = heads[np.argsort(slots)]
@@ -146,6 +146,29 @@ def compare(
     head_of_slot=tuple(int(head) for head in head_of_slot),
     hamming_distance=len(predicted.symmetric_difference(all_edges)),
   )
+
+
+def mean_softmax_on_parents(score_HxTxT, graph: Graph) -> float | None:
+  """The mean over edges of the causal softmax of scores on the parent.
+
+  With the scores of A1 between positions, this is the attention on the parent
+  as the authors' code reports it. It leaves out the scores that depend on
+  tokens, which the attention on prompts includes.
+
+  Args:
+    score_HxTxT: scores before the softmax; only the entries j <= i are read.
+    graph: the true graph.
+
+  Returns:
+    The mean, None without edges. Heads are matched to slots as by `compare`.
+  """
+  score_HxTxT = _checked(score_HxTxT, graph)
+  causal = np.tri(score_HxTxT.shape[-1], dtype=bool)
+  masked_HxTxT = np.where(causal, score_HxTxT, -np.inf)
+  weight_HxTxT = np.exp(masked_HxTxT - masked_HxTxT.max(axis=2, keepdims=True))
+  attention_HxTxT = weight_HxTxT / weight_HxTxT.sum(axis=2, keepdims=True)
+  edges = compare(attention_HxTxT, graph, include_self=True)
+  return float(np.mean(edges.edge_scores)) if edges.edges else None
 
 
 def rank(score, graph: Graph) -> Ranking:

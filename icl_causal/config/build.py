@@ -8,6 +8,7 @@ import jax
 from jax.sharding import Mesh
 import optax
 
+from icl_causal import bayes
 from icl_causal import parallel
 from icl_causal import priors
 from icl_causal import sampling
@@ -81,12 +82,7 @@ def check(config: Config):
     fields.check(flat, name, field)
   fields.check_multiple(flat, "train.steps", "train.eval_every")
   fields.check_multiple(flat, "eval.test_size", "eval.batch_size")
-  is_dirichlet = parts.chosen(config, "prior")[0].make is priors.dirichlet
-  if config.eval.posterior_prompts and not is_dirichlet:
-    raise ConfigError(
-      f"eval.posterior_prompts = {config.eval.posterior_prompts}: must be 0 "
-      f"unless prior.name = 'dirichlet', and it is {config.prior.name!r}"
-    )
+  _check_posterior(config)
   for kind in parts.KINDS:
     for need in parts.chosen(config, kind)[0].needs:
       if message := need(config):
@@ -99,6 +95,25 @@ def check(config: Config):
       raise ConfigError(
         f"prior.name = {config.prior.name!r}: {error}"
       ) from error
+
+
+def _check_posterior(config: Config):
+  prior = config.prior
+  if (
+    config.eval.posterior_prompts
+    and is_dirichlet(config)
+    and prior.root_law == "stationary"
+    and prior.alpha < bayes.MIN_ALPHA
+  ):
+    raise ConfigError(
+      f"prior.alpha = {prior.alpha}: the exact posterior needs at least "
+      f"{bayes.MIN_ALPHA}; set eval.posterior_prompts = 0 to train without it"
+    )
+
+
+def is_dirichlet(config: Config) -> bool:
+  """Whether the rows of a kernel are independent Dirichlet(alpha) draws."""
+  return parts.chosen(config, "prior")[0].make is priors.dirichlet
 
 
 def check_devices(config: Config):
@@ -142,6 +157,20 @@ def prior(config: Config) -> priors.Prior:
   part, arguments = parts.chosen(config, "prior")
   return part.make(
     alpha=config.prior.alpha, root_law=config.prior.root_law, **arguments
+  )
+
+
+def posterior(config: Config, graph: Graph):
+  """The Bayes predictor of the prior: maps (key, x_T) to `bayes.Posterior`."""
+  S, num_samples = config.prior.S, config.eval.posterior_samples
+  if is_dirichlet(config):
+    return lambda key, x_T: bayes.dirichlet_posterior(
+      *(key, x_T, graph, config.prior.alpha),
+      *(S, num_samples, config.prior.root_law),
+    )
+  law = prior(config)
+  return lambda key, x_T: bayes.sampled_posterior(
+    key, x_T, graph, law, S, num_samples
   )
 
 

@@ -15,11 +15,13 @@ def rows(result: Mapping) -> list[tuple[str, str]]:
     ("edges recovered", f"{result['edges_recovered']} of {result['edges']}"),
     ("false parents", str(result["false_parents"])),
     ("attention on the parent", attention),
+    ("  by position scores", _number(result["position_attention_mean"])),
     ("loss (nats)", _with_error(result, "loss")),
-    ("  edge posterior", f"{result['edge_posterior_loss']:.4f}"),
+    _edge_posterior(result),
     ("  excess over it", _with_error(result, "excess_loss")),
     ("  exact posterior", _with_error(result, "exact_posterior_loss")),
     ("  excess over it", _with_error(result, "excess_over_exact")),
+    ("  bias removed from it", _number(result["exact_posterior_bias"])),
     ("  entropy", f"{result['entropy']:.4f}"),
     ("  unigram", f"{result['unigram_loss']:.4f}"),
     ("  uniform", f"{result['uniform_loss']:.4f}"),
@@ -40,7 +42,19 @@ def baselines(result: Mapping) -> dict[str, float]:
   }
 
 
+def _edge_posterior(result: Mapping) -> tuple[str, str]:
+  """The loss of the edge posterior, with the prior that it assumes."""
+  if result["edge_posterior_loss"] is None:
+    loss = _number(result["dirichlet_edge_posterior_loss"])
+    return ("  Dirichlet edge posterior", loss)
+  return ("  edge posterior", _number(result["edge_posterior_loss"]))
+
+
 def _with_error(result: Mapping, name: str) -> str:
   if result[name] is None:
     return "-"
   return f"{result[name]:.4f} +- {result[name + '_standard_error']:.4f}"
+
+
+def _number(value: float | None) -> str:
+  return "-" if value is None else f"{value:.4f}"

@@ -177,3 +177,15 @@ def test_refuses_fewer_heads_than_slots():
 def test_a_deviation_needs_two_graphs():
   with pytest.raises(ValueError, match="num_graphs must be at least 2, got 1"):
     recovery.control(jax.random.key(0), ATTENTION, GRAPH, 1)
+
+
+def test_mean_softmax_on_parents_by_hand():
+  """Softmaxes over two and three positions; entries above are not read."""
+  graph = graphs.from_parents([-1, 0, 1, -1])
+  score = np.full((1, 4, 4), 50.0)
+  score[0, 1, :2] = np.log([3.0, 1.0])
+  score[0, 2, :3] = np.log([1.0, 2.0, 5.0])
+  mean = recovery.mean_softmax_on_parents(score, graph)
+  assert mean == pytest.approx((3 / 4 + 2 / 8) / 2)
+  roots = graphs.from_parents([-1] * 4)
+  assert recovery.mean_softmax_on_parents(score, roots) is None

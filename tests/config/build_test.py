@@ -1,12 +1,15 @@
 """Every field of a config is checked, and errors name the field."""
 
 import jax
+from jax import numpy as jnp
+import numpy as np
 import pytest
 
 from configs import several_parents
 from configs import single_parent
 from configs import standard
 from configs import two_stage
+from icl_causal import bayes
 from icl_causal import config as configs
 from icl_causal.config import ConfigError
 from icl_causal.config import build
@@ -57,8 +60,8 @@ def test_fields_of_training(field, value, message):
   [
     ({"model.name": "disentangled"}, "the config has no model.heads"),
     (
-      {"prior.name": "floored_dirichlet", "prior.gamma": 0.1},
-      "eval.posterior_prompts = 64: must be 0 unless prior.name = 'dir",
+      {"prior.alpha": 0.001},
+      "prior.alpha = 0.001: the exact posterior needs at least 0.01; set eval",
     ),
     ({"train.epsilon": 0.0}, "train.epsilon = 0: must be positive for"),
     ({"train.stop": 2.0}, "train.stop = 2.0: must be a number from 0 to 1"),
@@ -235,3 +238,32 @@ def test_load_refuses_unknown_variants_and_modules():
     configs.load(single_parent, "ring")
   with pytest.raises(ModuleNotFoundError):
     configs.load("configs.no_such_file")
+
+
+def test_small_alpha_is_refused_only_with_the_exact_posterior():
+  config = single_parent.get_config("chain")
+  config.prior.alpha, config.eval.posterior_prompts = 0.001, 0
+  build.check(config)
+  config.prior.root_law, config.eval.posterior_prompts = "uniform", 8
+  build.check(config)
+
+
+def test_the_posterior_is_that_of_the_prior():
+  """It uses the root law, and samples from a prior that is not Dirichlet."""
+  config = single_parent.get_config("pairs").unlock()
+  config.prior.S, config.graph.T = 3, 6
+  config.eval.posterior_samples = 64
+  graph, key = build.graph(config), jax.random.key(0)
+  x_T = jnp.array([0, 2, 1, 1, 0, 1])
+
+  def found(**changes):
+    config.prior.update(changes)
+    return jax.jit(build.posterior(config, graph))(key, x_T)
+
+  edge_S = bayes.edge_posterior(x_T, graph, 0.1, 3)
+  stationary, uniform = found(), found(root_law="uniform")
+  np.testing.assert_allclose(uniform.f_S, edge_S, rtol=1e-5)
+  assert np.abs(stationary.f_S - edge_S).max() > 0.05
+  # Nearly all the mass is uniform, so the law of the target is, too.
+  floored = found(name="floored_dirichlet", gamma=0.999, root_law="stationary")
+  np.testing.assert_allclose(floored.f_S, np.full(3, 1 / 3), atol=2e-3)

@@ -12,6 +12,7 @@ from experiments.harness import forests
 from experiments.harness import grid
 from experiments.harness import loop
 from icl_causal import graphs
+from icl_causal import metrics
 from icl_causal import runs
 from icl_causal.config import build
 from icl_causal.graphs import Graph
@@ -40,7 +41,7 @@ def test_all_edges_of_different_graphs_are_recovered(trained):
   assert result["edges_recovered"] == result["edges"] > 8
   assert result["parent_attention_mean"] > 0.9
   assert len(np.unique(trained.graph.parents_TxK, axis=0)) > 1
-  assert len(np.unique(trained.loss)) == 6
+  assert len(np.unique(trained.loss_N.mean(axis=1))) == 6
   json.dumps(result, allow_nan=False)
 
 
@@ -64,13 +65,17 @@ def test_graph_g_equals_the_run_with_g_added_to_the_seeds(trained, tmp_path):
   loop.train_single(run, distributed.this_process())
   result = runs.read_result(tmp_path)
   np.testing.assert_array_equal(graph.parents_TxK, trained.graph.parents_TxK[3])
-  np.testing.assert_allclose(result["loss"], trained.loss[3], atol=1e-4)
+  loss = trained.loss_N[3].mean()
+  np.testing.assert_allclose(result["loss"], loss, atol=1e-4)
   assert result["edges_recovered"] == result["edges"] > 0
-  excess = trained.loss[3] - trained.edge_posterior_loss[3]
-  over_exact = float(excess + trained.exact_gain[3])
+  loss_M, half_loss_M, effective_M = (leaf[3] for leaf in trained.exact)
+  edge_N = trained.baselines["edge_posterior"][3]
+  exact_M = loss_M - (half_loss_M - loss_M)
+  gain = (edge_N[: len(loss_M)] - exact_M).mean()
+  over_exact = float(loss - edge_N.mean() + gain)
   assert result["excess_over_exact"] == pytest.approx(over_exact, abs=1e-4)
   assert result["exact_posterior_effective_samples"] == pytest.approx(
-    float(trained.effective_samples[3]), rel=1e-3
+    float(1 / (1 / effective_M).mean()), rel=1e-3
   )
   report.write(tmp_path)
   assert (tmp_path / "report.html").exists()
@@ -85,10 +90,14 @@ def test_count_by_hand():
   trained = forests.Trained(
     Graph(*(np.stack(rows) for rows in zip(*batch, strict=True))),
     attention,
-    np.array([1.5, 2.0]),
-    np.array([1.0, 1.0]),
-    np.array([0.2, 0.3]),
-    np.array([90.0, 30.0]),
+    np.array([[1.0, 2.0], [2.5, 1.5]]),
+    {"edge_posterior": np.array([[0.5, 1.5], [1.0, 1.0]])},
+    # The loss of all samples, of a half, and the effective sample sizes.
+    metrics.ExactLosses(
+      np.array([[0.301], [0.701]]),
+      np.array([[0.302], [0.702]]),
+      np.array([[90.0], [30.0]]),
+    ),
   )
   found = forests.count(trained)
   assert (found["edges"], found["edges_recovered"]) == (3, 2)
@@ -99,13 +108,21 @@ def test_count_by_hand():
   assert found["parent_attention_by_position"] == [None, 0.8, 0.0, 0.6, None]
   assert found["parent_attention_mean"] == pytest.approx(1.4 / 3)
   assert found["excess_loss"] == pytest.approx(0.75)
+  # Gains of .5 - .3 and 1 - .7 over the edge posterior.
   assert found["excess_over_exact"] == pytest.approx(1.0)
-  few = trained._replace(effective_samples=np.array([90.0, 1.0]))
-  assert forests.count(few)["excess_over_exact"] is None
-  assert (
-    forests.count(trained._replace(exact_gain=None))["excess_over_exact"]
-    is None
-  )
+  assert found["exact_posterior_bias"] == pytest.approx(0.001)
+  for exact in (
+    trained.exact._replace(effective_M=np.array([[90.0], [1.0]])),
+    trained.exact._replace(half_loss_M=np.array([[0.305], [0.705]])),
+    None,
+  ):
+    unknown = forests.count(trained._replace(exact=exact))
+    assert unknown["excess_over_exact"] is None
+    assert unknown["exact_posterior_bias"] is None
+  other = {"dirichlet_edge_posterior": trained.baselines["edge_posterior"]}
+  of_other_prior = forests.count(trained._replace(baselines=other))
+  assert of_other_prior["excess_loss"] is None
+  assert of_other_prior["excess_over_exact"] == pytest.approx(1.0)
 
 
 def test_command_refuses_a_graph_without_a_seed(tmp_path):

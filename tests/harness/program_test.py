@@ -8,6 +8,7 @@ from configs import single_parent
 from configs import two_stage
 from experiments.harness import program
 from icl_causal import graphs
+from icl_causal import bayes
 from icl_causal import metrics
 from icl_causal import models
 from icl_causal import parallel
@@ -153,8 +154,11 @@ def test_exact_posterior_is_that_of_the_library():
   ]
   keys = jax.random.split(streams.key(0, "posterior"), 8)
   expected = jax.jit(
-    lambda keys, x_NxT, y_NxS: metrics.exact_posterior_losses(
-      keys, x_NxT, y_NxS, inputs.graph, 0.1, 16, "stationary"
+    lambda *prompts: metrics.exact_posterior_losses(
+      lambda key, x_T: bayes.dirichlet_posterior(
+        key, x_T, inputs.graph, 0.1, 3, 16, "stationary"
+      ),
+      *prompts,
     )
   )(keys, test.x_NxT[:8], test.y_NxS[:8])
   for losses in found:
