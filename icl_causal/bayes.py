@@ -120,14 +120,11 @@ def dirichlet_posterior(
   Estimated by importance sampling (ours). Under the stationary root law, root
   tokens carry information about the kernel, and no closed form is known to us.
   Kernels are drawn from their posterior given the edges and weighted by the
-  product of mu_pi over the root tokens. With the other rows fixed, mu_pi is a
-  ratio of two linear functions of the target's row, so each of the num_samples
-  draws of the other rows is combined with all num_samples draws of the target's
-  row. The result is the edge posterior times the weighted mean of the draws of
-  the target's row, divided by their unweighted mean, and normalised. The
-  unweighted mean estimates the edge posterior, so most of the noise cancels.
-  The bias is of order 1 / num_samples, the standard error of order
-  1 / sqrt(num_samples).
+  product of mu_pi over the root tokens. The result is the edge posterior times
+  the weighted mean of the draws of the target's row, divided by their
+  unweighted mean, and normalised. The unweighted mean estimates the edge
+  posterior, so most of the noise cancels. The bias is of order 1 / num_samples,
+  the standard error of order 1 / sqrt(num_samples).
 
   Under any other root law the edge posterior is exact and is returned.
 
@@ -149,7 +146,7 @@ def dirichlet_posterior(
     ValueError: for an alpha or num_samples below the minimum, or for the
       stationary root law with several parents.
   """
-  T, K = graph.parents_TxK.shape
+  K = graph.parents_TxK.shape[1]
   _require_samples(num_samples)
   edge_S = edge_posterior(x_T, graph, alpha, S)
   if (root_law or priors.default_root_law(K)) != "stationary":
@@ -164,24 +161,9 @@ def dirichlet_posterior(
     f"the exact posterior needs alpha >= {MIN_ALPHA}, got {alpha}: smaller "
     "kernels underflow",
   )
-  parents_T, t = graph.parents_TxK[:, 0], x_T[graph.target_K[0]]
-  is_root_T = (parents_T < 0) & (jnp.arange(T) < T - 1)  # the query is uniform
-  roots_S = (jax.nn.one_hot(x_T, S) * is_root_T[:, None]).sum(axis=0)
-  rows_T = jnp.where(parents_T < 0, S, x_T[parents_T])
-  edges_TxSxS = (
-    jax.nn.one_hot(rows_T, S)[:, :, None] * jax.nn.one_hot(x_T, S)[:, None, :]
+  target_MxS, log_weight_NxM = _weighted_draws(
+    key, x_T, graph, alpha, S, num_samples
   )
-  kernel_key, target_key = jax.random.split(key)
-  pi_NxSxS = _posterior_rows(kernel_key, edges_TxSxS, alpha, num_samples)
-  of_target_TxS = edges_TxSxS[:, t]
-  target_MxS = _posterior_rows(target_key, of_target_TxS, alpha, num_samples)
-
-  visits_NxSxR = jax.vmap(lambda pi_SxS: _visits(pi_SxS, t))(pi_NxSxS)
-  visits_NxMxR = jnp.einsum(
-    "ms,nsr->nmr", target_MxS, visits_NxSxR, precision="highest"
-  )
-  powers_R = jnp.append(roots_S, -roots_S.sum())
-  log_weight_NxM = special.xlogy(powers_R[None, None], visits_NxMxR).sum(axis=2)
 
   def estimate(part: slice):
     weight_NxM = jax.nn.softmax(log_weight_NxM[part, part], axis=(0, 1))
@@ -239,6 +221,39 @@ def sampled_posterior(
   f_S, effective = estimate(slice(None))
   halves_2xS = jnp.stack([estimate(half)[0] for half in _halves(num_samples)])
   return Posterior(f_S, halves_2xS, effective)
+
+
+def _weighted_draws(key, x_T, graph: Graph, alpha, S: int, num: int):
+  """Draws of the target's row, and log weights of pairs of draws.
+
+  With the other rows fixed, mu_pi is a ratio of two linear functions of the
+  target's row, so each draw of the other rows is combined with all draws of the
+  target's row.
+
+  Returns:
+    (target_MxS, log_weight_NxM), of M draws of the target's row and N draws of
+    the other rows from their posterior given the edges.
+  """
+  parents_T, t = graph.parents_TxK[:, 0], x_T[graph.target_K[0]]
+  T = len(parents_T)
+  is_root_T = (parents_T < 0) & (jnp.arange(T) < T - 1)  # the query is uniform
+  roots_S = (jax.nn.one_hot(x_T, S) * is_root_T[:, None]).sum(axis=0)
+  rows_T = jnp.where(parents_T < 0, S, x_T[parents_T])
+  edges_TxSxS = (
+    jax.nn.one_hot(rows_T, S)[:, :, None] * jax.nn.one_hot(x_T, S)[:, None, :]
+  )
+  kernel_key, target_key = jax.random.split(key)
+  pi_NxSxS = _posterior_rows(kernel_key, edges_TxSxS, alpha, num)
+  of_target_TxS = edges_TxSxS[:, t]
+  target_MxS = _posterior_rows(target_key, of_target_TxS, alpha, num)
+
+  visits_NxSxR = jax.vmap(lambda pi_SxS: _visits(pi_SxS, t))(pi_NxSxS)
+  visits_NxMxR = jnp.einsum(
+    "ms,nsr->nmr", target_MxS, visits_NxSxR, precision="highest"
+  )
+  powers_R = jnp.append(roots_S, -roots_S.sum())
+  log_weight_NxM = special.xlogy(powers_R[None, None], visits_NxMxR).sum(axis=2)
+  return target_MxS, log_weight_NxM
 
 
 def _visits(pi_SxS, t) -> jax.Array:

@@ -123,9 +123,9 @@ def test_excess_over_exact_by_hand():
 
 
 def test_errors_of_excess_over_exact_are_their_spread_over_test_sets():
-  """Over 4000 test sets; the model, edge and exact losses are correlated."""
+  """Over 1000 test sets; the model, edge and exact losses are correlated."""
   rng = np.random.default_rng(0)
-  repeats, N, M = 4000, 60, 20
+  repeats, N, M = 1000, 60, 20
   common = rng.normal(size=(repeats, N, 1))
   loss, edge, exact = np.moveaxis(
     common + rng.normal(size=(repeats, N, 3)) * [0.2, 0.5, 0.4], 2, 0
@@ -142,7 +142,7 @@ def test_errors_of_excess_over_exact_are_their_spread_over_test_sets():
   for name in ("exact_posterior_loss", "exact_gain", "excess_over_exact"):
     values = [row[name] for row in rows]
     variance = np.mean([row[f"{name}_standard_error"] ** 2 for row in rows])
-    assert np.var(values) / variance == pytest.approx(1, abs=0.1)
+    assert np.var(values) / variance == pytest.approx(1, abs=0.2)
 
 
 @pytest.mark.parametrize(

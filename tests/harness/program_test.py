@@ -7,8 +7,8 @@ from configs import random_forests
 from configs import single_parent
 from configs import two_stage
 from experiments.harness import program
-from icl_causal import graphs
 from icl_causal import bayes
+from icl_causal import graphs
 from icl_causal import metrics
 from icl_causal import models
 from icl_causal import parallel
