@@ -134,17 +134,16 @@ def dirichlet_posterior(
     graph: over T positions.
     alpha: concentration of the prior, at least `MIN_ALPHA`.
     S: number of states.
-    num_samples: number of draws of the target's row, and of the other rows; at
-      least 2.
+    num_samples: number of draws of the target's row and of the other rows.
     root_law: of the prior; the default is that of `priors.dirichlet`.
 
   Returns:
-    The estimate. Its effective sample size is the smaller of two: that of the
-    draws of the target's row and that of the draws of the other rows.
+    The estimate. Its effective sample size is the smaller of those of the draws
+    of the target's row and of the other rows.
 
   Raises:
-    ValueError: for an alpha or num_samples below the minimum, or for the
-      stationary root law with several parents.
+    ValueError: if alpha is below its minimum, num_samples below 2, or the root
+      law stationary with several parents.
   """
   K = graph.parents_TxK.shape[1]
   _require_samples(num_samples)
