@@ -19,15 +19,13 @@ def rows(result: Mapping) -> list[tuple[str, str]]:
     ("loss (nats)", _with_error(result, "loss")),
     _edge_posterior(result),
     ("  excess over it", _with_error(result, "excess_loss")),
-    ("  exact posterior", _with_error(result, "exact_posterior_loss")),
+    ("  exact posterior", _exact_posterior(result)),
     ("  excess over it", _with_error(result, "excess_over_exact")),
-    ("  bias removed from it", _number(result["exact_posterior_bias"])),
     ("  entropy", f"{result['entropy']:.4f}"),
     ("  unigram", f"{result['unigram_loss']:.4f}"),
     ("  uniform", f"{result['uniform_loss']:.4f}"),
     ("steps", str(result["steps"])),
-    ("seconds", f"{result['wall_seconds']:.1f}"),
-    ("  of them saving", f"{result['saving_seconds']:.1f}"),
+    ("seconds", _seconds(result)),
   ]
 
 
@@ -48,6 +46,17 @@ def _edge_posterior(result: Mapping) -> tuple[str, str]:
     loss = _number(result["dirichlet_edge_posterior_loss"])
     return ("  Dirichlet edge posterior", loss)
   return ("  edge posterior", _number(result["edge_posterior_loss"]))
+
+
+def _seconds(result: Mapping) -> str:
+  wall, saving = result["wall_seconds"], result["saving_seconds"]
+  return f"{wall:.1f} ({saving:.1f} for saving)"
+
+
+def _exact_posterior(result: Mapping) -> str:
+  loss = _with_error(result, "exact_posterior_loss")
+  bias = result["exact_posterior_bias"]
+  return loss if bias is None else f"{loss} (a bias of {bias:.4f} subtracted)"
 
 
 def _with_error(result: Mapping, name: str) -> str:

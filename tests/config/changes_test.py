@@ -55,7 +55,7 @@ def test_fields_without_a_value_are_named():
 
 def test_a_field_that_the_new_part_lacks_is_refused():
   changed = {"train.optimizer": "sgd", "train.b2": 0.9}
-  with pytest.raises(configs.ConfigError, match="train.b2 is not a field"):
+  with pytest.raises(configs.ConfigError, match=r"train\.b2 is not a field"):
     configs.load(single_parent, **changed)
 
 
