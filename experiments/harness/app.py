@@ -139,7 +139,8 @@ def config() -> Any:
   value = flags.FLAGS.config
   if value is None:
     raise Refused("--config is missing: configs/NAME.py:VARIANT[,TIER]")
-  changes.fit_interval(value, flags.FLAGS["config"].override_values)
+  flag: Any = flags.FLAGS["config"]  # of config_flags, which has overrides
+  changes.fit_interval(value, flag.override_values)
   return value
 
 
