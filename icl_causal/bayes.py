@@ -160,9 +160,8 @@ def dirichlet_posterior(
     f"the exact posterior needs alpha >= {MIN_ALPHA}, got {alpha}: smaller "
     "kernels underflow",
   )
-  target_MxS, log_weight_NxM = _weighted_draws(
-    key, x_T, graph, alpha, S, num_samples
-  )
+  draws = _weighted_draws(key, x_T, graph, alpha, S, num_samples)
+  target_MxS, log_weight_NxM = draws
 
   def estimate(part: slice):
     weight_NxM = jax.nn.softmax(log_weight_NxM[part, part], axis=(0, 1))
