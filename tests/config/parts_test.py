@@ -98,6 +98,37 @@ def test_chosen_reads_the_fields_of_the_part(kind, name):
   assert parts.chosen(config, kind) == (part, arguments)
 
 
+@pytest.mark.parametrize(
+  ("name", "more", "moves"),
+  [
+    # Phases of 2 steps, with 1 joint step after each.
+    ("staged_heads", {"max_step": 0.5}, [False, False, True]),
+    # 1 joint step, then a phase of 2 steps.
+    ("first_layer_phase", {}, [True, False, False, True]),
+  ],
+)
+def test_phases_have_the_numbers_of_steps_of_the_config(name, more, moves):
+  """Whether W moves in each step, with a gradient of ones."""
+  model = models.Disentangled(2, 3, (1, 1))
+  optimizer = parts.OPTIMIZERS[name].make(
+    model=model,
+    steps=8,
+    learning_rate=0.1,
+    schedule="constant",
+    weight_decay=0.0,
+    b2=0.999,
+    phase_steps=2,
+    joint_steps=1,
+    **more,
+  )
+  params = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(3, int))
+  params = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), params["params"])
+  state, step = optimizer.init(params), jax.jit(optimizer.update)
+  for moves_now in moves:
+    updates, state = step(params, state, params)
+    assert bool((updates["W"] != 0).any()) == moves_now
+
+
 @pytest.mark.parametrize("kind", list(parts.KINDS))
 def test_fields_of_a_part_differ_from_the_fields_of_all_parts(kind):
   table, _, choice, common = parts.KINDS[kind]
