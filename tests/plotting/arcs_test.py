@@ -44,6 +44,7 @@ def test_the_width_of_an_arc_is_the_attention():
   )
   widths = [line.get_linewidth() for line in (missed, false, recovered)]
   assert widths == sorted(widths)
+  assert max(false.get_ydata()) < 0 < min(recovered.get_ydata())
   assert widths[2] > 3 * widths[0]
   # The predicted token is at the end, after position 5.
   assert [round(line.get_xdata()[0]) for line in to_target] == [1, 5]
