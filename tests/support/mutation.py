@@ -376,7 +376,7 @@ def failing_test(files: Iterable[str], copy: pathlib.Path) -> str | None:
   if done.returncode == 0:
     return None
   names = re.findall(
-    r"^(?:FAILED|ERROR) tests/(\S+)", done.stdout, re.MULTILINE
+    r"^(?:FAILED|ERROR) tests/(.+?)(?: - |$)", done.stdout, re.MULTILINE
   )
   return names[0] if names else "an error of pytest"
 
