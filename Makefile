@@ -51,7 +51,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 	@touch $@
 
 # Resolves the newest versions for every supported Python; needs uv.
-LOCK = uv pip compile --universal --python-version 3.11 --upgrade \
+LOCK = uv pip compile --quiet --universal --python-version 3.11 --upgrade \
   --prerelease disallow --generate-hashes --no-header --no-annotate
 
 lock:

@@ -203,6 +203,7 @@ FAULTS = (
     "return tuple(map(_tuples, value)) if",
     "return list(map(_tuples, value)) if",
   ),
+  Fault("icl_causal/config/streams", "_STREAMS.index(stream)", "0"),
   Fault(
     "icl_causal/plotting/arcs",
     "y = side * _arc_height(edge)",
