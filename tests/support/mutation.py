@@ -132,16 +132,18 @@ FAULTS = (
   ),
   Fault(
     "icl_causal/bayes",
-    "edge_S * weighted_S / target_MxS.mean(axis=0)",
-    "weighted_S",
+    "_normalise(edge_S * ratio_S), 1 / largest",
+    "_normalise(weighted_S), 1 / largest",
   ),
   Fault(
-    "icl_causal/bayes", "1 / jnp.maximum((weight_N", "1 / jnp.minimum((weight_N"
+    "icl_causal/bayes",
+    "jnp.maximum((weight_N**2)",
+    "jnp.minimum((weight_N**2)",
   ),
   Fault(
-    "icl_causal/metrics",
-    "alpha, y_S.size, num_samples, root_law",
-    "alpha, y_S.size, num_samples",
+    "icl_causal/config/build",
+    "*(S, num_samples, config.prior.root_law),",
+    "*(S, num_samples),",
   ),
   Fault(
     "icl_causal/analysis/recovery",
@@ -186,7 +188,6 @@ FAULTS = (
     "icl_causal/config/fields",
     "if isinstance(value, bool) or expected is bool:",
     "if expected is bool:",
-    ("config/build",),
   ),
   Fault(
     "icl_causal/config/parts",
@@ -274,8 +275,8 @@ FAULTS = (
   ),
   Fault(
     "experiments/harness/resume",
-    "for s in saved if s <= step}",
-    "for s in saved}",
+    'if not rows or rows[-1]["step"] != step:',
+    "if not rows:",
     ("harness/loop",),
   ),
   Fault(
@@ -287,7 +288,6 @@ FAULTS = (
     "experiments/sweep/summary",
     "(step, np.median(losses),",
     "(step, np.mean(losses),",
-    ("sweep/sweep",),
   ),
   Fault(
     "experiments/theory/pooled",

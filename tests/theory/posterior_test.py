@@ -24,7 +24,8 @@ def test_the_exact_posterior_against_both_references():
 def test_the_references_agree():
   """Compares integration over two rows with sampling of them."""
   graph = graphs.from_parents([-1, 0, -1, 1, -1])
-  x_NxT = np.array([[0, 1, 1, 1, 0], [1, 1, 0, 1, 1]])
+  # The roots of a prompt, positions 0 and 2, have the same token.
+  x_NxT = np.array([[0, 1, 0, 1, 0], [1, 1, 1, 0, 1]])
   integrated = posterior._integrated(x_NxT, graph, 0.3, size=500)
   sampled = posterior._sampled(
     jax.random.key(0), x_NxT, graph, 0.3, 2, num_samples=2**15
