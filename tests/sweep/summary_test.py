@@ -9,7 +9,7 @@ def test_bands_are_the_median_and_the_range_at_each_step():
     for loss in (1.0, 2.0, 6.0)
   ]
   np.testing.assert_array_equal(
-    summary._band(histories), [[0, 1], [2, 1], [1, 0.5], [6, 3]]
+    summary._band(histories, "excess_loss"), [[0, 1], [2, 1], [1, 0.5], [6, 3]]
   )
 
 
