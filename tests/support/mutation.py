@@ -95,7 +95,7 @@ FAULTS = (
     "icl_causal/training",
     "jax.lax.pmean(of_share",
     "jax.lax.psum(of_share",
-    ("harness/program",),
+    ("harness/distributed",),
   ),
   Fault("icl_causal/training", "(1 + f_S.size * epsilon)", "(1 + epsilon)"),
   Fault(
