@@ -196,6 +196,7 @@ def sampled_posterior(
     num_samples: number of kernels, at least 2.
   """
   T, K = graph.parents_TxK.shape
+  sampling.check_tokens(x_T, S, T)
   _require_samples(num_samples)
   rows_T = jax.vmap(lambda p_K: sampling.table_row(x_T, p_K, S))(
     graph.parents_TxK

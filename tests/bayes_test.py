@@ -377,6 +377,8 @@ def test_predictors_refuse_tokens_that_do_not_fit(x_T, message):
     bayes.edge_posterior(x_T, graph, 0.5, 3)
   with pytest.raises(ValueError, match=f"^{message}"):
     bayes.exact_posterior(key, x_T, graph, 0.5, 3, 8)
+  with pytest.raises(ValueError, match=f"^{message}"):
+    bayes.sampled_posterior(key, x_T, graph, priors.dirichlet(0.5), 3, 8)
   if x_T.size == 4:
     with pytest.raises(ValueError, match=f"^{message}"):
       bayes.unigram(x_T, 3)
