@@ -92,6 +92,26 @@ _DEFAULTS = {
     "steps": 512,
     "learning_rate": 0.1,
   },
+  "missed_edges": {
+    # (experiment, changes), and a change is (child, slot, copied)
+    "cases": (
+      ("half", ((16, 1, 7),)),
+      ("half", ((16, 1, 0),)),
+      ("bigram", ((31, 0, 30),)),
+      ("bigram", ((31, 0, 30), (31, 1, 31))),
+      ("bigram", ((31, 0, 30), (31, 1, 0))),
+    ),
+    "num_prompts": 2**15,
+    "steps": 512,
+    "learning_rate": 0.1,
+  },
+  "forest_gap": {
+    "num_graphs": 10,
+    "first_graph": 0,
+    "num_prompts": 2**12,
+    "posterior_samples": 256,
+    "steps": 2**11,
+  },
 }
 
 CHECKS = tuple(_DEFAULTS)

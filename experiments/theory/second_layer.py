@@ -33,6 +33,7 @@ from icl_causal import metrics
 from icl_causal.config import build
 from icl_causal.config import fields
 from icl_causal.graphs import Graph
+from icl_causal.sampling import Prompt
 
 FIELDS = {
   "experiments": fields.tuple_of(fields.one_of(paper_config.EXPERIMENTS)),
@@ -63,8 +64,12 @@ def check(config: build.Config) -> Outcome:
   for name in config.experiments:
     # Nothing is trained, so the workdir is not used.
     run = suite.planned(name, "quick", 1, pathlib.Path())[0]
-    train, train_edge_N = _draw(run, config, "fit")
-    test, test_edge_N = _draw(run, config, "test")
+    train_batch, train_edge_N = draw(run, config, "fit")
+    test_batch, test_edge_N = draw(run, config, "test")
+    train, test = (
+      inputs_of(batch.x_T, batch.y_S, run.graph)
+      for batch in (train_batch, test_batch)
+    )
     for is_silent in (False, True):
       params = fit(train, is_silent, config.steps, config.learning_rate)
       excess_N = losses(params, test) - test_edge_N
@@ -123,21 +128,42 @@ def losses(params: dict, inputs: Inputs) -> jax.Array:
   return jax.vmap(metrics.loss)(f_NxS, inputs.y_NxS)
 
 
-def inputs_of(x_NxT, y_NxS, graph: Graph) -> Inputs:
-  """What layer 2 reads of prompts."""
-  is_there_TxK = graph.parents_TxK >= 0
-  copies_NxTxK = x_NxT[:, graph.parents_TxK]
-  query_NxK = x_NxT[:, graph.target_K]
-  agrees_NxTxK = copies_NxTxK == query_NxK[:, None]
+def inputs_of(x_NxT, y_NxS, graph: Graph, copied_TxK=None) -> Inputs:
+  """What layer 2 reads of prompts.
+
+  Args:
+    x_NxT: tokens.
+    y_NxS: soft targets.
+    graph: over T positions.
+    copied_TxK: the position that layer 1 copies to each position in each slot,
+      -1 for none. The query is what the last row copies, except for slots
+      whose target is the last position, and for slots in which the last
+      position has no parent; these have the target's. By default layer 1 copies
+      the parents, and the query is the target's parents.
+  """
+  query_K = graph.target_K
+  if copied_TxK is None:
+    copied_TxK = graph.parents_TxK
+  else:
+    last = len(copied_TxK) - 1
+    is_direct_K = (query_K == last) | (copied_TxK[-1] < 0)
+    query_K = jnp.where(is_direct_K, query_K, copied_TxK[-1])
+  agrees_NxTxK = x_NxT[:, copied_TxK] == x_NxT[:, query_K][:, None]
   return Inputs(
-    jnp.where(is_there_TxK[None], agrees_NxTxK, 0).astype(jnp.float32),
+    jnp.where(copied_TxK[None] >= 0, agrees_NxTxK, 0).astype(jnp.float32),
     jax.nn.one_hot(x_NxT, y_NxS.shape[1]),
     y_NxS,
   )
 
 
-def _draw(run: grid.Run, config: build.Config, stream: str):
-  """Inputs of layer 2, and the losses of the edge posterior on the prompts."""
+def draw(run: grid.Run, config, stream: str) -> tuple[Prompt, jax.Array]:
+  """Prompts of an experiment, and the edge posterior's loss on each.
+
+  Args:
+    run: of the experiment.
+    config: has `seed` and `num_prompts`.
+    stream: `fit` or `test`.
+  """
   prior = run.config.prior
   key = jax.random.fold_in(jax.random.key(config.seed), stream == "test")
   batch = build.sampler(run.config, run.graph, config.num_prompts)(key)
@@ -146,5 +172,4 @@ def _draw(run: grid.Run, config: build.Config, stream: str):
     f_S = bayes.edge_posterior(x_T, run.graph, prior.alpha, prior.S)
     return metrics.loss(f_S, y_S)
 
-  edge_N = jax.jit(jax.vmap(edge_loss))(batch.x_T, batch.y_S)
-  return inputs_of(batch.x_T, batch.y_S, run.graph), edge_N
+  return batch, jax.jit(jax.vmap(edge_loss))(batch.x_T, batch.y_S)
