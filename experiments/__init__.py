@@ -1,1 +1,9 @@
-"""Commands: `python -m experiments.NAME --help`."""
+"""The commands, `python -m experiments.NAME`."""
+
+import signal
+import sys
+
+if sys.argv[0] == "-m":  # a command starts; Python sets argv[0] afterwards
+  # Ctrl-C ends it at once, also while modules are imported or a program runs.
+  # Commands that save their state replace this handler.
+  signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -13,6 +13,7 @@ from absl import flags
 
 from experiments.harness import app
 from experiments.harness import forests
+from experiments.harness import progress
 from icl_causal import runs
 from icl_causal.config import build
 from icl_causal.config import record
@@ -34,7 +35,8 @@ def main():
   with runs.opened(workdir, written, flags.FLAGS.overwrite) as finished:
     if not finished:
       started = time.monotonic()
-      trained = forests.train(config, num_graphs, flags.FLAGS.parallel)
+      with progress.shown(f"compiling, then training {num_graphs} graphs"):
+        trained = forests.train(config, num_graphs, flags.FLAGS.parallel)
       result = forests.count(trained)
       result["wall_seconds"] = time.monotonic() - started
       runs.save_figure(

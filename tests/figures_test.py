@@ -104,7 +104,7 @@ def test_a_run_that_failed_is_named(small, tmp_path):
   run.workdir.mkdir(parents=True)
   failed = {"step": 4, "what": "the loss is not finite"}
   runs.write_failure(run.workdir, failed)
-  with pytest.raises(app.Refused, match="not finite at step 4"):
+  with pytest.raises(app.NonFinite, match="not finite at step 4"):
     suite.read_results([run])
 
 

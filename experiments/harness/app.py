@@ -33,8 +33,8 @@ def run(main: Callable[[], None]):
 
   Refused input, and a file that can't be read or written, ends in one line on
   stderr and exit code 2. A number that is not finite ends in one line and exit
-  code 3. A run that stops on a signal prints the command that resumes it.
-  Anything else is a bug and prints a traceback.
+  code 3. A run that stops on a signal prints the command that resumes it, and
+  has exit code 4. Anything else is a bug and prints a traceback.
   """
 
   def guarded(argv: Sequence[str]):
@@ -51,10 +51,13 @@ def run(main: Callable[[], None]):
       _stop(error, 3)
     except OSError as error:
       _stop(f"{error.filename or 'the system'}: {error.strerror or error}", 2)
-    except KeyboardInterrupt:
-      _stop("interrupted", 130)
     except signals.Stopped as stopped:
       print(f"{stopped}; resume with: {signals.command_again()}")
+      sys.exit(4)
+    except Exception:
+      if platforms := _missing_platforms():
+        _stop(f"JAX_PLATFORMS={platforms}: jax has no such devices here", 2)
+      raise
 
   flags.DEFINE_bool(
     "compile_cache",
@@ -154,6 +157,15 @@ def existing_workdir() -> pathlib.Path:
   if flags.FLAGS.workdir is None:
     raise Refused("--workdir is missing: the directory of a run")
   return pathlib.Path(flags.FLAGS.workdir).expanduser()
+
+
+def _missing_platforms() -> str | None:
+  """The platforms that the environment names, if jax finds none of them."""
+  try:
+    jax.devices()
+  except (RuntimeError, AssertionError):  # depends on the platform
+    return os.environ.get("JAX_PLATFORMS")
+  return None
 
 
 def _parse(argv: Sequence[str]) -> list[str]:

@@ -7,6 +7,7 @@ process trains alone. Process 0 reads from disk and broadcasts.
 from collections.abc import Callable, Iterator, Mapping
 import contextlib
 import pathlib
+import re
 from typing import Any, NamedTuple, TypeVar
 
 from absl import flags
@@ -16,6 +17,8 @@ import numpy as np
 
 from experiments.harness.app import Refused
 from icl_causal import runs
+
+flags.disclaim_key_flags()  # flags defined here belong to the command
 
 Tree = TypeVar("Tree")
 
@@ -39,8 +42,15 @@ def join():
     values.get(name) for name in ("coordinator", "num_processes", "process_id")
   )
   if where == "auto":
-    jax.distributed.initialize()
+    try:
+      jax.distributed.initialize()
+    except ValueError as error:  # no address is known
+      raise Refused(
+        f"--coordinator=auto: needs srun or a TPU pod ({error})"
+      ) from error
   elif where is not None:
+    if not re.fullmatch(r"[^:]+:\d+", where):
+      raise Refused(f"--coordinator={where}: must be HOST:PORT or auto")
     if num is None or index is None or index >= num:
       raise Refused(
         f"--coordinator={where}: needs --num_processes and a --process_id "

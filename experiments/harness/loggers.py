@@ -14,6 +14,8 @@ from experiments.harness import app
 from icl_causal import runs
 from icl_causal.config import record
 
+flags.disclaim_key_flags()  # flags defined here belong to the command
+
 Write = Callable[[Mapping], None]
 
 

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import tqdm
 
 from experiments.harness import app
 from experiments.harness import batches
 from experiments.harness import clock as clocks
 from experiments.harness import distributed
 from experiments.harness import loggers
+from experiments.harness import progress as progress_of
 from experiments.harness import resume
 from experiments.harness import signals
 from experiments.harness.grid import Run
@@ -41,6 +41,7 @@ class Job(NamedTuple):
       keeps two, and skips a save if saving would take too much of the time.
     stop: whether a stop is requested; called after every evaluation.
     log: called when metrics.jsonl has new rows.
+    show: called with the steps taken and a summary, after every evaluation.
   """
 
   batch: Sequence[Run]
@@ -49,6 +50,7 @@ class Job(NamedTuple):
   keep: int | None = None
   stop: Callable[[], bool] = signals.never
   log: Callable[[], None] = loggers.none
+  show: Callable[[int, str], None] = lambda step, summary: None
 
 
 class Progress(NamedTuple):
@@ -88,8 +90,12 @@ def train_single(
   with group.raise_together():
     if group.is_writer:
       (run.workdir / "failed.json").unlink(missing_ok=True)
-  trainer = batches.single(run)
-  failures = train(Job([run], trainer, group, keep, stop, log), started)
+  with progress_of.shown(
+    "compiling", run.config.train.steps, "step", hidden=not group.is_writer
+  ) as show:
+    trainer = batches.single(run)
+    job = Job([run], trainer, group, keep, stop, log, show)
+    failures = train(job, started)
   for failed in failures.values():
     raise app.NonFinite(
       f"{failed['what']} at step {failed['step']}: training stopped; "
@@ -125,9 +131,12 @@ def train_batch(
       for run in part:
         config = run.config.to_dict()
         stack.enter_context(runs.opened(run.workdir, config, overwrite=False))
+      show = stack.enter_context(
+        progress_of.shown("compiling", part[0].config.train.steps, "step")
+      )
       trainer = batches.stacked(part, at_once)
-      job = Job(part, trainer, distributed.this_process(), stop=stop)
-      train(job, started)
+      group = distributed.this_process()
+      train(Job(part, trainer, group, stop=stop, show=show), started)
 
 
 def train(job: Job, started: float) -> dict[int, dict]:
@@ -147,26 +156,19 @@ def train(job: Job, started: float) -> dict[int, dict]:
   clock = clocks.start(started, spent)
   config, group = job.batch[0].config, job.group
   last, every = config.train.steps, config.train.eval_every
-  is_hidden = None if group.is_writer else True  # None: hidden without a TTY
-  with tqdm.tqdm(
-    total=last, initial=progress.step, unit="step", disable=is_hidden
-  ) as bar:
-    if progress.step == 0:
-      bar.set_postfix_str(_record(job, progress, None, clock))
-    while progress.step < last and progress.live:
-      state, steps = job.trainer.take_steps(progress.state)
-      progress = progress._replace(step=progress.step + every, state=state)
-      bar.set_postfix_str(_record(job, progress, steps, clock))
-      ends = job.stop() or progress.step == last
-      with group.raise_together():
-        if group.is_writer:
-          clock.save_if_due(ends or bool(job.keep), _save, job, progress)
-      bar.update(every)
-      if ends and progress.step < last:
-        many = f"{len(job.batch)} runs " if len(job.batch) > 1 else ""
-        raise signals.Stopped(
-          f"{many}stopped at step {progress.step} of {last}"
-        )
+  if progress.step == 0:
+    job.show(0, _record(job, progress, None, clock))
+  while progress.step < last and progress.live:
+    state, steps = job.trainer.take_steps(progress.state)
+    progress = progress._replace(step=progress.step + every, state=state)
+    job.show(progress.step, _record(job, progress, steps, clock))
+    ends = job.stop() or progress.step == last
+    with group.raise_together():
+      if group.is_writer:
+        clock.save_if_due(ends or bool(job.keep), _save, job, progress)
+    if ends and progress.step < last:
+      many = f"{len(job.batch)} runs " if len(job.batch) > 1 else ""
+      raise signals.Stopped(f"{many}stopped at step {progress.step} of {last}")
   if progress.live:
     _finish(job, progress, clock)
   return progress.failures

@@ -5,6 +5,7 @@ it. Ctrl-C sends SIGINT.
 """
 
 from collections.abc import Callable
+import pathlib
 import re
 import shlex
 import signal
@@ -49,4 +50,7 @@ def command_again() -> str:
     for word in sys.argv[1:]
     if not re.fullmatch("--?(no)?overwrite(=.*)?", word)
   ]
-  return shlex.join(["python", "-m", name, *words])
+  python = pathlib.Path(sys.executable)
+  if python.is_relative_to(pathlib.Path.cwd()):
+    python = python.relative_to(pathlib.Path.cwd())
+  return shlex.join([str(python), "-m", name, *words])

@@ -82,12 +82,12 @@ def read_results(
       name.
 
   Raises:
-    Refused: for a run whose loss was not finite.
+    NonFinite: for a run whose loss was not finite.
   """
   results = []
   for run in group:
     if failed := runs.read_failure(run.workdir):
-      raise app.Refused(
+      raise app.NonFinite(
         f"{run.workdir}: {failed['what']} at step {failed['step']}"
       )
     if run.name in recorded and not runs.is_done(run.workdir):

@@ -20,6 +20,8 @@ from experiments.harness.grid import Run
 from icl_causal import runs
 from icl_causal.config import record
 
+flags.disclaim_key_flags()  # flags defined here belong to the command
+
 
 def define_flags():
   """Defines the flags of the launcher."""

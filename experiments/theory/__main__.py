@@ -8,6 +8,7 @@ Writes result.json, and a figure for some checks, under --workdir.
 from absl import flags
 
 from experiments.harness import app
+from experiments.harness import progress
 from experiments.harness import tables
 from experiments.theory import registry
 from icl_causal.config import record
@@ -19,7 +20,8 @@ def main():
   registry.validate(config)
   digest = record.digest(config.to_dict())
   workdir = app.workdir(f"theory-{config.check}-{digest}")
-  result = registry.result(config, workdir, flags.FLAGS.overwrite)
+  with progress.shown(f"compiling and computing {config.check}"):
+    result = registry.result(config, workdir, flags.FLAGS.overwrite)
   print(tables.columns(result["header"], result["rows"]))
   print(f"\n{result['wall_seconds']:.0f} s; {workdir}/result.json")
 

@@ -120,13 +120,22 @@ def _needs_two_layers(config) -> str | None:
   return None
 
 
+def _needs_layers(config) -> str | None:
+  if len(config.model.heads) < 2:
+    return (
+      f"model.heads = {config.model.heads!r}: must have an entry for each of "
+      "two layers or more; the last layer is computed at the last position only"
+    )
+  return None
+
+
 _HEADS = {"heads": fields.tuple_of(fields.at_least(1))}
 
 MODELS: dict[str, Part] = {
   "disentangled": Part(
     models.Disentangled,
     {**_HEADS, "noise": fields.NOT_NEGATIVE, "beta0": fields.FINITE},
-    (_needs_two_layers,),
+    (_needs_two_layers, _needs_layers),
   ),
   "reduced": Part(models.Reduced, {"beta0": fields.FINITE}, (_needs_epsilon,)),
   "standard": Part(
@@ -139,6 +148,7 @@ MODELS: dict[str, Part] = {
       "scaled": fields.FLAG,
       "orthonormal": fields.FLAG,
     },
+    (_needs_layers,),
   ),
 }
 

@@ -5,6 +5,8 @@ import contextlib
 import json
 import os
 import pathlib
+import re
+import signal
 import subprocess
 import sys
 import termios
@@ -71,6 +73,18 @@ REFUSED = {
     [CHAIN, "--config.to_dict=3"],
     "the config has no field to_dict",
   ),
+  "one layer": (
+    [CHAIN, "--config.model.heads=(1,)", "--config.model.beta0=0"],
+    "model.heads = (1,): must have an entry for each of two layers",
+  ),
+  "no port": (
+    [CHAIN, "--coordinator=localhost"],
+    "--coordinator=localhost: must be HOST:PORT or auto",
+  ),
+  "not under srun": (
+    [CHAIN, "--coordinator=auto"],
+    "--coordinator=auto: needs srun or a TPU pod",
+  ),
   "value": (
     [CHAIN, "--config.prior.alpha=0"],
     "prior.alpha = 0.0: must be a number",
@@ -109,6 +123,54 @@ def test_refused_in_one_line():
     assert done.stderr.count("\n") == 1, done.stderr
     assert done.stdout == "", name
     assert done.returncode == 2, name
+
+
+@pytest.mark.parametrize("platform", ["cuda", "abacus"])
+def test_a_platform_that_is_not_there(platform, tmp_path):
+  done = _run(
+    "train", MANUAL, f"--workdir={tmp_path / 'run'}", JAX_PLATFORMS=platform
+  )
+  message = f"JAX_PLATFORMS={platform}: jax has no such devices here"
+  assert (done.stderr, done.returncode) == (f"error: {message}\n", 2)
+
+
+def test_a_sweep_needs_its_group():
+  done = _run("sweep", CHAIN)
+  message = "the config has no group sweep: experiments.train trains a single"
+  assert done.stderr.startswith(f"error: {message}")
+  assert done.returncode == 2
+
+
+@pytest.mark.parametrize(
+  ("command", "flags"),
+  [
+    ("train", "coordinator keep tensorboard wandb overwrite"),
+    ("sweep", "launcher slurm runs_per_batch num_processes process_id"),
+  ],
+)
+def test_help_lists_all_flags(command, flags):
+  shown = _run(command, "--help").stdout
+  for flag in flags.split():
+    assert re.search(rf"^  --(\[no\])?{flag}:", shown, re.MULTILINE), flag
+  fields = "--config.GROUP.FIELD=VALUE sets a field; the file lists the fields"
+  assert fields in " ".join(shown.split())
+
+
+def test_ctrl_c_while_modules_are_imported():
+  """The process ends by the signal, for which a shell reports 130."""
+  process = subprocess.Popen(
+    [sys.executable, "-X", "importtime", "-m", "experiments.theory", CHAIN],
+    cwd=ROOT,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  for line in process.stderr:  # the package is imported, the command is not
+    if line.endswith(" experiments\n"):
+      break
+  process.send_signal(signal.SIGINT)
+  _, stderr = process.communicate(timeout=300)
+  assert process.returncode == -signal.SIGINT
+  assert "Traceback" not in stderr
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import os
+import pathlib
 import signal
 import sys
 import types
@@ -38,5 +39,7 @@ def test_command_that_resumes(monkeypatch, module, name):
   words = ["--config=a b", "--overwrite", "--nooverwrite", "--overwrite=true"]
   words += ["-overwrite", "--workdir=c"]
   monkeypatch.setattr(sys, "argv", ["x", *words])
-  expected = ["python", "-m", name, "--config=a b", "--workdir=c"]
+  python = "bin/python"
+  monkeypatch.setattr(sys, "executable", str(pathlib.Path.cwd() / python))
+  expected = [python, "-m", name, "--config=a b", "--workdir=c"]
   assert signals.shlex.split(signals.command_again()) == expected
