@@ -142,8 +142,7 @@ def config() -> Any:
   value = flags.FLAGS.config
   if value is None:
     raise Refused("--config is missing: configs/NAME.py:VARIANT[,TIER]")
-  flag: Any = flags.FLAGS["config"]  # of config_flags, which has overrides
-  changes.fit_interval(value, flag.override_values)
+  changes.fit_interval(value, config_flag.overrides())
   return value
 
 

@@ -35,6 +35,18 @@ def define(help_string: str):
   flags.FLAGS["config"].parser = _Parser()
 
 
+def overrides() -> dict[str, Any]:
+  """The values of --config.GROUP.FIELD, by GROUP.FIELD."""
+  flag: Any = flags.FLAGS["config"]
+  return flag.override_values
+
+
+def file() -> str:
+  """The value of --config, FILE.py[:VARIANT]."""
+  flag: Any = flags.FLAGS["config"]
+  return flag.config_filename
+
+
 def load(path: str) -> Any:
   """The ConfigDict of FILE.py[:VARIANT].
 

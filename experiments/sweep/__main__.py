@@ -33,6 +33,12 @@ def main():
   written = config.to_dict()
   workdir = app.workdir(f"sweep-{record.digest(written)}")
   planned = grid.every_run(config, workdir)
+  array = launch.live_array(workdir) if flags.FLAGS.overwrite else None
+  if array is not None:
+    raise app.Refused(
+      f"--overwrite: Slurm array {array} still trains {workdir}: end it with "
+      f"scancel {array} first"
+    )
   stop = signals.install_handlers()
   with distributed.opened(workdir, written, flags.FLAGS.overwrite) as finished:
     if not finished:

@@ -3,7 +3,9 @@
 import json
 import os
 import pathlib
+import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -88,13 +90,13 @@ def slurm(tmp_path_factory):
   call("scontrol", "shutdown")
 
 
-def _sweep(environment, workdir, *arguments):
+def _sweep(environment, workdir, *arguments, config="configs/many_graphs.py"):
   return subprocess.Popen(
     [
       sys.executable,
       "-m",
       "experiments.sweep",
-      "--config=configs/many_graphs.py",
+      f"--config={config}",
       "--config.graph.T=6",
       "--config.train.batch_size=16",
       "--config.eval.test_size=64",
@@ -167,11 +169,103 @@ def test_batches_become_jobs_and_preempted_jobs_resume(slurm, tmp_path):
   assert by_jobs == by_local
 
 
-def test_a_parameter_that_submitit_does_not_know_is_refused(slurm, tmp_path):
+OWN = """
+from configs import many_graphs
+from icl_causal import config
+from icl_causal import priors
+
+config.register(
+  "prior", "own", config.Part(lambda alpha, root_law: priors.dirichlet(alpha))
+)
+
+
+def get_config():
+  made = many_graphs.get_config()
+  made.prior.name = "own"
+  return made
+"""
+
+
+def test_a_command_that_is_repeated_waits_for_the_live_array(slurm, tmp_path):
+  """With a prior of the user's own config file."""
+  own = tmp_path / "own.py"
+  own.write_text(OWN)
+  workdir = tmp_path / "run"
+  arguments = ("--config.sweep.grid.graph.seed=(0,)", *SLURM)
+  arguments += ("--slurm=slurm_max_num_timeout=7",)
+  subprocess.run(
+    ["scontrol", "update", "PartitionName=main", "State=DOWN"], env=slurm
+  )  # jobs wait in the queue
+  try:
+    first = _sweep(slurm, workdir, *arguments, config=own)
+    while not (workdir / "slurm" / "array.json").exists():
+      assert first.poll() is None, first.stderr.read()
+      time.sleep(0.1)
+    first.send_signal(signal.SIGTERM)
+    stdout, stderr = first.communicate(timeout=300)
+    assert (first.returncode, stderr) == (4, "")
+    array = json.loads((workdir / "slurm" / "array.json").read_text())["array"]
+    assert f"1 jobs in Slurm array {array}: waiting" in stdout
+
+    over = _sweep(slurm, workdir, *arguments, "--overwrite", config=own)
+    _, stderr = over.communicate(timeout=300)
+    assert f"scancel {array} first" in stderr
+    assert over.returncode == 2
+  finally:
+    subprocess.run(
+      ["scontrol", "update", "PartitionName=main", "State=UP"], env=slurm
+    )
+  again = _sweep(slurm, workdir, *arguments, config=own)
+  stdout, stderr = again.communicate(timeout=600)
+  assert again.returncode == 0, stderr
+  assert f"Slurm array {array} of an earlier command is in the queue" in stdout
+  (submitted,) = workdir.glob("slurm/*_submitted.pkl")
+  assert submitted.name.startswith(array)
+  assert [row["status"] for row in _table(workdir)] == ["finished"]
+
+
+def test_an_array_that_ended_early_is_named(slurm, tmp_path):
+  """Jobs that do not know the user's prior, which is gone."""
+  own = tmp_path / "own.py"
+  own.write_text(OWN)
+  arguments = ("--config.sweep.grid.graph.seed=(0,)", *SLURM)
+  late = _sweep(slurm, tmp_path / "run", *arguments, config=own)
+  while not (tmp_path / "run" / "slurm" / "array.json").exists():
+    assert late.poll() is None, late.stderr.read()
+    time.sleep(0.05)
+  own.unlink()
+  _, stderr = late.communicate(timeout=300)
+  assert stderr.startswith("error: 1 of 1 runs are not done, and Slurm array")
+  assert "run/slurm/" in stderr
+  assert late.returncode == 2
+
+
+@pytest.mark.parametrize(
+  ("parameter", "message"),
+  [
+    ("time_limit=10", ""),
+    ("slurm_partition=none", "invalid partition specified: none"),
+  ],
+)
+def test_parameters_that_are_refused(slurm, tmp_path, parameter, message):
   wrong = _sweep(
-    slurm, tmp_path / "run", "--launcher=slurm", "--slurm=time_limit=10"
+    slurm, tmp_path / "run", "--launcher=slurm", f"--slurm={parameter}"
   )
   _, stderr = wrong.communicate(timeout=300)
   assert stderr.startswith("error: --slurm: ")
+  assert message in stderr
+  assert stderr.count("\n") == 1, stderr
+  assert wrong.returncode == 2
+
+
+def test_no_controller(slurm, tmp_path):
+  conf = tmp_path / "slurm.conf"
+  text = pathlib.Path(slurm["SLURM_CONF"]).read_text()
+  conf.write_text(re.sub("SlurmctldPort=.*", "SlurmctldPort=1", text))
+  environment = slurm | {"SLURM_CONF": str(conf)}
+  wrong = _sweep(environment, tmp_path / "run", "--launcher=slurm")
+  _, stderr = wrong.communicate(timeout=300)
+  assert stderr.startswith("error: --slurm: ")
+  assert "Unable to contact slurm controller" in stderr
   assert stderr.count("\n") == 1, stderr
   assert wrong.returncode == 2
