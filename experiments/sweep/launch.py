@@ -153,6 +153,7 @@ def _submit(
   """Submits an array with a job for each batch; returns its number."""
   try:
     import submitit
+    from submitit.core import utils as submitit_utils
   except ImportError as error:
     raise app.Refused(
       "--launcher=slurm needs submitit: pip install -e '.[cluster]'"
@@ -176,7 +177,7 @@ def _submit(
       ]
   except (
     *(NameError, RuntimeError, TypeError, ValueError),
-    submitit.core.utils.FailedJobError,
+    submitit_utils.FailedJobError,
   ) as error:
     raise app.Refused(f"--slurm: {error}") from error
   array, _, _ = jobs[0].job_id.partition("_")
