@@ -58,6 +58,7 @@ _STANDARD_PHASE = {
   "joint_steps": 128,
   "phase_steps": 192,
 }
+_ZERO_START = {"beta0": 0.0, "sinks": (0.0, 0.0)}
 _LONGER = {"steps": 2**12}
 
 
@@ -70,7 +71,7 @@ _BASES = {
   "standard_random": (standard, "random", 2**11, 2**9),
 }
 _OF_STANDARD = {
-  name: {"orthonormal": orthonormal, "train": train}
+  name: {**_ZERO_START, "orthonormal": orthonormal, "train": train}
   for name, orthonormal, train in (
     ("Adam .01", False, _STANDARD),
     ("Adam .01, orthonormal", True, _STANDARD),

@@ -6,13 +6,14 @@ VARIANT: chain (default), pairs and random have S = 10, T = 20. modern is ours:
 the chain, with norms, scores divided by sqrt(D), residual MLPs and two heads
 per layer.
 
-TIER paper: the authors' optimizer and sizes. AdamW with a cosine schedule from
-.01 to 0 and weight decay 2e-4, 2**12 steps of 2**10 prompts. The authors also
-scale the biases of linear layers by sqrt(width); we do not.
+TIER paper: the authors' settings. AdamW with a cosine schedule from .01 to 0
+and weight decay 2e-4, 2**12 steps of 2**10 prompts. Biases are multiplied by
+sqrt(width), as in the authors' code.
 
-TIER quick (default): as paper, with 2**9 prompts. Embeddings start orthonormal,
-and 192 steps are a phase of layer 1 (icl_causal/optimizers.py). modern uses
-neither. docs/recipes.md shows the results without them.
+TIER quick (default): as paper, with 2**9 prompts and biases without a factor.
+Layer 2 starts by matching the query with copied tokens, and the query is the
+attention sink of both layers (`beta0` and `sinks` of `models.Standard`). modern
+starts as in tier paper. docs/recipes.md shows the results without these starts.
 """
 
 from typing import Any
@@ -39,6 +40,9 @@ def get_config(variant_and_tier: str = "chain,quick") -> ConfigDict:
       "norm": modern,
       "scaled": modern,
       "orthonormal": False,
+      "beta0": 0.0,
+      "sinks": (0.0, 0.0),
+      "scaled_biases": tier == "paper",
     }
   )
   config.train = ConfigDict(
@@ -57,8 +61,5 @@ def get_config(variant_and_tier: str = "chain,quick") -> ConfigDict:
   if tier == "quick":
     config.train.batch_size = 2**9
     if not modern:
-      config.model.orthonormal = True
-      config.train.update(
-        optimizer="first_layer_phase", joint_steps=128, phase_steps=192
-      )
+      config.model.update(orthonormal=True, beta0=0.5, sinks=(8.0, 2.0))
   return config

@@ -7,6 +7,7 @@ only, so its maps are heads x T. Models take one prompt; the caller vmaps. In
 all formulas, mask is the causal mask, which includes the diagonal.
 """
 
+import functools
 from typing import Any, Literal, get_args
 
 from flax import linen as nn
@@ -15,6 +16,7 @@ from jax import numpy as jnp
 import numpy as np
 
 from icl_causal import blocks
+from icl_causal import layers
 from icl_causal import mixes
 from icl_causal import sampling
 
@@ -240,7 +242,7 @@ class Standard(_Layered):
   `W` (D, S); with MLPs `mlp1_in`, `mlp1_out`, ..; with norms `norm1`, ..,
   `norm_out`, and `mlp1_norm`, .. for residual MLPs. E, P, V and the kernels of
   `mlp1_in`, .. start Gaussian with variance 1 / D; A, W, the kernels of
-  `mlp1_out`, .. and all biases start at zero.
+  `mlp1_out`, .. and all biases start at zero, unless an attribute changes it.
 
   Attributes:
     S: states.
@@ -255,6 +257,16 @@ class Standard(_Layered):
     orthonormal: whether E and P start as S + T orthonormal rows with a
       uniformly random orientation, so that no token or position overlaps with
       another. Needs D >= S + T.
+    beta0: for heads (1, 1) and orthonormal embeddings. If not 0, A2 starts at
+      beta0 E^T E V1, which matches the query's token with the token that layer
+      1 copies, and W at beta0 (V2^T - I) E^T, which reads the tokens that layer
+      2 copies minus the query's own. V1 and V2 start orthogonal, and MLPs pass
+      on a part of their input (`layers.mlp`). As in `Disentangled`, this breaks
+      the sign symmetry. Ours, after Algorithm 1.
+    sinks: initial scores of each layer between the last position and itself, so
+      that layer 2 attends to the query if nothing matches; () for zeros. Ours.
+    scaled_biases: whether the biases of MLPs are multiplied by sqrt(D), as in
+      the paper's code. Under Adam they then change sqrt(D) times as fast.
   """
 
   width: int
@@ -262,15 +274,15 @@ class Standard(_Layered):
   norm: bool = False
   scaled: bool = False
   orthonormal: bool = False
+  beta0: float = 0.0
+  sinks: tuple[float, ...] = ()
+  scaled_biases: bool = False
 
   def __post_init__(self):
     if self.mlp not in MLPS:
       raise ValueError(f"mlp {self.mlp!r} must be one of {', '.join(MLPS)}")
-    if self.orthonormal and self.width < self.S + self.T:
-      raise ValueError(
-        f"orthonormal embeddings need a width of at least {self.S + self.T}, "
-        f"got {self.width}"
-      )
+    self.sinks = tuple(self.sinks)
+    layers.check_start(self)
     super().__post_init__()
 
   @nn.compact
@@ -278,20 +290,24 @@ class Standard(_Layered):
     """(f_S, out) for the tokens of one prompt."""
     sampling.check_tokens(x_T, self.S, self.T)
     D = self.width
-    zeros, gauss = nn.initializers.zeros, nn.initializers.normal(D**-0.5)
+    gauss = nn.initializers.normal(D**-0.5)
     if self.orthonormal:
       E_SxD = self.param("E", nn.initializers.orthogonal(), (self.S, D))
-      P_TxD = self.param("P", _orthonormal_to, E_SxD, self.T)
+      P_TxD = self.param("P", layers.orthonormal_to, E_SxD, self.T)
     else:
       E_SxD = self.param("E", gauss, (self.S, D))
       P_TxD = self.param("P", gauss, (self.T, D))
     h = jax.nn.one_hot(x_T, self.S, dtype=E_SxD.dtype) @ E_SxD + P_TxD
     mask = jnp.where(jnp.tri(self.T, dtype=bool), 0, -jnp.inf)
     scale = D**-0.5 if self.scaled else 1.0
-    out = {}
+    start_V = nn.initializers.orthogonal() if self.beta0 else gauss
+    sinks = self.sinks or (0.0,) * len(self.heads)
+    out, V_HxDxD = {}, None
     for layer, num_heads in enumerate(self.heads, start=1):
-      A_HxDxD = self.param(f"A{layer}", zeros, (num_heads, D, D))
-      V_HxDxD = self.param(f"V{layer}", gauss, (num_heads, D, D))
+      shape = (num_heads, D, D)
+      start_A = functools.partial(layers.start_A, self.beta0, sinks[layer - 1])
+      A_HxDxD = self.param(f"A{layer}", start_A, shape, E_SxD, P_TxD, V_HxDxD)
+      V_HxDxD = self.param(f"V{layer}", start_V, shape)
       queries = keys_TxD = self._normed(h, f"norm{layer}")
       if layer == len(self.heads):
         queries, h, mask = keys_TxD[-1], h[-1], mask[-1]
@@ -309,7 +325,7 @@ class Standard(_Layered):
       if self.mlp == "residual":
         h = h + self._mlp(self._normed(h, f"mlp{layer}_norm"), f"mlp{layer}")
       out[f"attention_{layer}"] = jnp.stack(maps)
-    W_DxS = self.param("W", zeros, (D, self.S))
+    W_DxS = self.param("W", layers.start_W, self.beta0, E_SxD, V_HxDxD)
     out["logits_S"] = self._normed(h, "norm_out") @ W_DxS
     return jax.nn.softmax(out["logits_S"]), out
 
@@ -327,17 +343,5 @@ class Standard(_Layered):
     return nn.LayerNorm(name=name)(h) if self.norm else h
 
   def _mlp(self, h, name: str):
-    gauss = nn.initializers.normal(self.width**-0.5)
-    hidden = nn.Dense(self.width, kernel_init=gauss, name=f"{name}_in")(h)
-    zeros = nn.initializers.zeros
-    return nn.Dense(self.width, kernel_init=zeros, name=f"{name}_out")(
-      nn.relu(hidden)
-    )
-
-
-def _orthonormal_to(key, E_SxD, T: int):
-  """T random rows that are orthonormal and orthogonal to the rows of E."""
-  S, D = E_SxD.shape
-  others_TxD = jax.random.normal(key, (T, D), E_SxD.dtype)
-  Q_DxR, R_RxR = jnp.linalg.qr(jnp.concatenate([E_SxD, others_TxD]).T)
-  return (Q_DxR * jnp.sign(jnp.diagonal(R_RxR))[None])[:, S:].T
+    bias_scale = self.width**0.5 if self.scaled_biases else 1.0
+    return layers.mlp(h, name, bias_scale, passes=bool(self.beta0))

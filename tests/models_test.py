@@ -189,10 +189,13 @@ def test_reduced_start():
 
 @pytest.mark.parametrize("mlp", ["none", "of_attention", "residual"])
 @pytest.mark.parametrize("modern", [False, True])
-def test_standard_equals_its_formula(mlp, modern):
+@pytest.mark.parametrize("scaled_biases", [False, True])
+def test_standard_equals_its_formula(mlp, modern, scaled_biases):
   """In numpy."""
   S, T, D = 3, 5, 4
-  model = models.Standard(S, T, (2, 1), D, mlp, modern, modern)
+  model = models.Standard(
+    S, T, (2, 1), D, mlp, modern, modern, scaled_biases=scaled_biases
+  )
   x_T = np.array([0, 2, 1, 1, 0])
   params = jax.jit(model.init)(jax.random.key(0), x_T)["params"]
   rng = np.random.default_rng(0)
@@ -209,8 +212,9 @@ def test_standard_equals_its_formula(mlp, modern):
 
   def perceptron(h, layer):
     first, second = (params[f"mlp{layer}_{end}"] for end in ("in", "out"))
-    hidden = np.maximum(h @ first["kernel"] + first["bias"], 0)
-    return hidden @ second["kernel"] + second["bias"]
+    factor = np.sqrt(D) if scaled_biases else 1
+    hidden = np.maximum(h @ first["kernel"] + factor * first["bias"], 0)
+    return hidden @ second["kernel"] + factor * second["bias"]
 
   h, maps = params["E"][x_T] + params["P"], []
   for layer in (1, 2):
@@ -263,6 +267,94 @@ def test_orthonormal_start(width):
   # In a uniform direction entries have mean 0 and variance 1 / D.
   np.testing.assert_allclose(rows_NxRxD.mean(axis=0), 0, atol=0.03)
   np.testing.assert_allclose((rows_NxRxD**2).mean(axis=0) * width, 1, atol=0.15)
+
+
+def _starts(model, x_T, num, **replaced):
+  """out of `num` initial models, with some parameters at zero or replaced."""
+
+  @jax.jit
+  @jax.vmap
+  def outputs(key):
+    params = model.init(key, x_T)["params"]
+    params |= {name: make(params) for name, make in replaced.items()}
+    return model.apply({"params": params}, x_T)[1]
+
+  return outputs(jax.random.split(jax.random.key(0), num))
+
+
+def _assert_mean(samples_Nx, expected):
+  error = samples_Nx.std(axis=0) / np.sqrt(len(samples_Nx))
+  assert (np.abs(samples_Nx.mean(axis=0) - expected) < 5 * error).all()
+  assert error.max() < 0.03
+
+
+@pytest.mark.parametrize("mlp", ["none", "of_attention"])
+def test_beta0_matches_the_query_with_copied_tokens(mlp):
+  """On average over starts, given a layer 1 that attends to the parents."""
+  S, T, beta0 = 3, 6, 0.8
+  model = models.Standard(
+    S, T, (1, 1), S + T, mlp, orthonormal=True, beta0=beta0
+  )
+  x_T = jnp.array([0, 1, 2, 0, 1, 0])
+  parents_T = np.array([0, 0, 1, 0, 2, 5])
+  out = _starts(
+    model,
+    x_T,
+    2**12,
+    A1=lambda p: 100 * (p["P"].T @ np.eye(T)[parents_T].T @ p["P"]).T[None],
+  )
+  np.testing.assert_allclose(
+    out["attention_1"].mean(axis=(0, 1)), np.eye(T)[parents_T], atol=1e-6
+  )
+  scores_NxT = np.log(out["attention_2"][:, 0])
+  matches_T = (x_T[parents_T] == x_T[-1]).astype(float)
+  passed = beta0 * (0.5 if mlp == "of_attention" else 1)
+  _assert_mean(
+    scores_NxT[:, :-1] - scores_NxT[:, 2:3],  # position 2 does not match
+    passed * (matches_T - matches_T[2])[:-1],
+  )
+
+
+@pytest.mark.parametrize("mlp", ["none", "of_attention"])
+def test_beta0_reads_the_tokens_that_layer_2_attends_to(mlp):
+  """On average over starts; minus the query's own token."""
+  S, T, beta0 = 3, 6, 0.8
+  model = models.Standard(
+    S, T, (1, 1), S + T, mlp, orthonormal=True, beta0=beta0
+  )
+  x_T = jnp.array([0, 1, 1, 0, 1, 0])
+  out = _starts(model, x_T, 2**12, A2=lambda p: jnp.zeros_like(p["A2"]))
+  passed = 0.5 if mlp == "of_attention" else 1
+  share_S = np.eye(S)[x_T].mean(axis=0)
+  _assert_mean(out["logits_S"], beta0 * (passed * share_S - np.eye(S)[x_T[-1]]))
+
+
+def test_sinks_are_the_first_scores_of_the_last_position():
+  model = models.Standard(3, 5, (1, 1), 8, orthonormal=True, sinks=(2.0, 3.0))
+  out = _starts(model, jnp.array([0, 1, 2, 0, 1]), 3)
+  uniform = np.tri(5) / np.arange(1, 6)[:, None]
+  last = np.append(np.ones(4), np.exp(2))
+  uniform[-1] = last / last.sum()
+  for maps in out["attention_1"][:, 0]:
+    np.testing.assert_allclose(maps, uniform, atol=1e-6)
+  last = np.append(np.ones(4), np.exp(3))
+  for map_T in out["attention_2"][:, 0]:
+    np.testing.assert_allclose(map_T, last / last.sum(), atol=1e-6)
+
+
+def test_sinks_have_an_entry_per_layer():
+  with pytest.raises(ValueError, match=r"\(1.0,\) must have one entry per la"):
+    models.Standard(3, 5, (1, 1), 8, sinks=(1.0,))
+
+
+@pytest.mark.parametrize(
+  "fields", [{"orthonormal": False}, {"heads": (2, 1)}, {"heads": (1, 1, 1)}]
+)
+def test_beta0_needs_two_layers_and_orthonormal_embeddings(fields):
+  arguments = {"heads": (1, 1), "width": 8, "orthonormal": True, "beta0": 0.5}
+  models.Standard(3, 5, **arguments)
+  with pytest.raises(ValueError, match=r"beta0 needs heads \(1, 1\) and orth"):
+    models.Standard(3, 5, **(arguments | fields))
 
 
 def test_orthonormal_embeddings_need_a_large_width():

@@ -102,7 +102,13 @@ def test_fields_of_staged_heads(fields, message):
 
 def test_fields_of_the_first_layer_phase():
   config = standard.get_config("chain")
-  config.train.update(steps=256)
+  with config.unlocked():
+    config.train.update(
+      steps=256,
+      optimizer="first_layer_phase",
+      joint_steps=128,
+      phase_steps=192,
+    )
   with pytest.raises(ConfigError, match="must be more than the 320 steps"):
     build.check(config)
   config.train.steps = 384
@@ -129,7 +135,7 @@ def test_orthonormal_embeddings_need_enough_width():
   message = "^model: orthonormal embeddings need a width of at least 30, got 29"
   with pytest.raises(ConfigError, match=message):
     build.model(config, build.graph(config))
-  config.model.orthonormal = False
+  config.model.update(orthonormal=False, beta0=0.0)
   build.model(config, build.graph(config))
 
 

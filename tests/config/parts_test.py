@@ -42,6 +42,8 @@ VALUES: dict[str, Any] = {
   "norm": True,
   "scaled": True,
   "orthonormal": True,
+  "sinks": (8.0, 2.0),
+  "scaled_biases": True,
   "schedule": "cosine",
   "weight_decay": 0.1,
   "b2": 0.9,
