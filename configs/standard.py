@@ -13,8 +13,8 @@ sqrt(width), as in the authors' code.
 TIER quick (default): as paper, with 2**9 prompts and biases without a factor.
 Layer 2 starts by matching the query with copied tokens, and the query is the
 attention sink of both layers (`beta0` and `sinks` of `models.Standard`). The
-learning rate is .003: at .01, Adam leaves this start within about 20 steps.
-modern starts and trains as in tier paper. docs/recipes.md has the results.
+learning rate is .003, so that training does not leave this start at once.
+modern has neither this start nor this rate. docs/recipes.md has the results.
 """
 
 from typing import Any

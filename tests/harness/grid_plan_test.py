@@ -5,6 +5,7 @@ import pathlib
 import pytest
 
 from configs import many_graphs
+from configs import standard_seeds
 from experiments.harness import grid
 from icl_causal.config import build
 from icl_causal.config.fields import ConfigError
@@ -90,8 +91,15 @@ def test_a_config_without_a_sweep_is_refused():
     grid.every_run(config, WORKDIR)
 
 
-@pytest.mark.parametrize("variant", many_graphs.VARIANTS)
-def test_the_configs_are_accepted(variant):
-  planned = grid.every_run(many_graphs.get_config(variant), WORKDIR)
+@pytest.mark.parametrize(
+  ("module", "variant"),
+  [
+    (module, variant)
+    for module in (many_graphs, standard_seeds)
+    for variant in module.VARIANTS
+  ],
+)
+def test_the_configs_are_accepted(module, variant):
+  planned = grid.every_run(module.get_config(variant), WORKDIR)
   assert len(grid.divide(planned, 256)) == 1
   assert build.check(planned[0].config) is None
