@@ -12,6 +12,7 @@ from experiments.harness import distributed
 from experiments.harness import grid
 from experiments.harness import loggers
 from experiments.harness import loop
+from experiments.harness import memory
 from experiments.harness import signals
 from experiments.harness import tables
 from icl_causal import parallel
@@ -38,6 +39,7 @@ def main():
   graph = build.graph(config)
   build.model(config, graph)  # refuses a model that does not fit
   run = grid.Run(config, graph, {}, workdir)
+  memory.check([run])
   is_requested = signals.install_handlers()
   with distributed.opened(
     workdir, config.to_dict(), flags.FLAGS.overwrite

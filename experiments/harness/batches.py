@@ -8,13 +8,13 @@ to the host have a leading axis of R runs, with R = 1 for a single run.
 
 from collections.abc import Callable, Sequence
 import math
-import os
 from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import Mesh
 import numpy as np
 
+from experiments.harness import memory
 from experiments.harness import program
 from experiments.harness.grid import Run
 from icl_causal import parallel
@@ -186,7 +186,4 @@ def _bytes(compiled) -> int:
 
 def _memory(mesh: Mesh) -> float:
   """90 % of a device's memory in bytes; CPU devices share the machine's."""
-  if limits := mesh.devices.flat[0].memory_stats():
-    return 0.9 * limits["bytes_limit"]
-  total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-  return 0.9 * total / mesh.size
+  return memory.available() / mesh.size

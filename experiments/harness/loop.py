@@ -19,6 +19,7 @@ from experiments.harness import batches
 from experiments.harness import clock as clocks
 from experiments.harness import distributed
 from experiments.harness import loggers
+from experiments.harness import memory
 from experiments.harness import progress as progress_of
 from experiments.harness import resume
 from experiments.harness import signals
@@ -134,6 +135,7 @@ def train_batch(
       show = stack.enter_context(
         progress_of.shown("compiling", part[0].config.train.steps, "step")
       )
+      memory.check(part)
       trainer = batches.stacked(part, at_once)
       group = distributed.this_process()
       train(Job(part, trainer, group, stop=stop, show=show), started)

@@ -29,8 +29,12 @@ def one_of(names: Collection[str]) -> Field:
 
 
 def at_least(low: int) -> Field:
-  """An integer with a lower bound."""
-  return Field(int, lambda v: v >= low, f"an integer of at least {low}")
+  """An integer with a lower bound; jax counts with 32 bits."""
+  return Field(
+    int,
+    lambda v: low <= v < 2**31,
+    f"an integer of at least {low}, below 2**31",
+  )
 
 
 def between(low: float, high: float) -> Field:

@@ -1,0 +1,88 @@
+"""Sizes are estimated and refused before anything is allocated."""
+
+import pathlib
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from configs import single_parent
+from experiments.harness import grid
+from experiments.harness import memory
+from icl_causal import config as configs
+from icl_causal.config import build
+
+ROOT = pathlib.Path(__file__).parents[2]
+PEAK = """
+import pathlib, resource
+import jax
+from configs import single_parent
+from experiments.harness import batches, grid, memory
+from icl_causal import config as configs
+from icl_causal.config import build
+
+changes = {"eval.posterior_prompts": 0, "train.batch_size": 64} | CHANGES
+config = configs.load(single_parent, "chain", **changes)
+run = grid.Run(config, build.graph(config), {}, pathlib.Path("none"))
+jax.jit(lambda x: x + 1)(1.0)
+used = lambda: 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = used()
+trainer = batches.stacked([run] * NUM, 1)
+trainer.evaluate(trainer.start)
+print(memory.needed([run] * NUM), used() - before)
+"""
+
+
+def _run(**changes):
+  config = configs.load(single_parent, "chain", **changes)
+  return grid.Run(config, build.graph(config), {}, pathlib.Path("none"))
+
+
+@pytest.mark.parametrize(
+  "changes",
+  [
+    {"eval.test_size": 10**8, "eval.batch_size": 10**4},
+    {"train.batch_size": 10**8},
+    {"graph.T": 100_000},
+    {"prior.S": 20_000},
+  ],
+)
+def test_too_large_is_refused_with_the_estimate(changes, monkeypatch):
+  monkeypatch.setattr(memory, "available", lambda: 2**35)
+  with pytest.raises(configs.ConfigError, match="GiB of memory, and there are"):
+    memory.check([_run(**changes)])
+  memory.check([_run()])
+
+
+@pytest.mark.parametrize("name", ["train.batch_size", "train.steps", "prior.S"])
+def test_numbers_of_more_than_31_bits_are_refused(name):
+  with pytest.raises(configs.ConfigError, match=r"below 2\*\*31"):
+    _run(**{name: 2**33})
+
+
+@pytest.mark.parametrize(
+  ("changes", "num"),
+  [
+    ({"eval.test_size": 2**17}, 1),
+    ({"graph.T": 1500, "prior.S": 3, "eval.test_size": 64}, 1),
+    ({"eval.test_size": 2**16}, 8),
+  ],
+)
+def test_estimate_against_the_measured_peak(changes, num):
+  """Within a factor of two, apart from 200 MiB of compiled programs."""
+  changes = {"eval.batch_size": 64} | changes
+  script = PEAK.replace("CHANGES", repr(changes)).replace("NUM", str(num))
+  done = subprocess.run(
+    [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True
+  )
+  needed, measured = map(int, done.stdout.split())
+  assert needed / 2 <= measured <= 2 * needed + 200 * 2**20
+
+
+def test_the_limit_of_the_process_counts(monkeypatch):
+  before = memory.available()
+  monkeypatch.setattr(resource, "getrlimit", lambda kind: (2**20, 2**20))
+  assert memory.available() == int(0.9 * 2**20) < before
+  monkeypatch.setattr(memory, "_of_cgroups", lambda: [2**19])
+  assert memory.available() == int(0.9 * 2**19)
