@@ -44,8 +44,7 @@ def main():
   }
   suite.train(runs_of, signals.install_handlers())
   for name, group in runs_of.items():
-    kept = suite.read_recorded(results, name)
-    suite.write_results(results, name, group, kept=kept)
+    suite.write_results(results, name, group)
   for number in numbers:
     for stem, drawn in figures_of(number, runs_of).items():
       runs.save_figure(results, stem, drawn)

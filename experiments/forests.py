@@ -19,6 +19,24 @@ from icl_causal.config import build
 from icl_causal.config import record
 from icl_causal.plotting import curves
 
+# Of result.json.
+_FIELDS = {
+  "num_graphs": int,
+  "edges": int,
+  "edges_recovered": int,
+  "parent_attention_mean": runs.NUMBER | None,
+  "parent_attention_min": runs.NUMBER | None,
+  "roots": int,
+  "false_parents": int,
+  "false_parents_by_position": list,
+  "roots_by_position": list,
+  "excess_loss": runs.NUMBER,
+  "excess_loss_standard_error": runs.NUMBER,
+  "excess_over_exact": runs.NUMBER | None,
+  "excess_over_exact_standard_error": runs.NUMBER | None,
+  "wall_seconds": runs.NUMBER,
+}
+
 
 def main():
   """The command."""
@@ -52,7 +70,7 @@ def main():
       runs.write_result(workdir, result)
   if finished:
     print(f"{workdir} is finished; --overwrite runs it again")
-  print(table(runs.read_result(workdir)))
+  print(table(runs.read_result(workdir, _FIELDS)))
   print(f"\n{workdir}/result.json has every count by position")
 
 

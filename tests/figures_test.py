@@ -13,9 +13,11 @@ from configs import standard
 from experiments import figures
 from experiments import verify
 from experiments.harness import app
+from experiments.harness import grid
 from experiments.harness import signals
 from experiments.harness import suite
 from icl_causal import runs
+from tests.support import records
 
 
 def _small(module):
@@ -101,7 +103,7 @@ def test_tiers_and_graphs_give_different_runs(small, tmp_path):
 
 def test_a_run_that_failed_is_named(small, tmp_path):
   (run,) = suite.planned("chain", "quick", 1, tmp_path)
-  run.workdir.mkdir(parents=True)
+  runs.prepare(run.workdir, run.config.to_dict(), overwrite=False)
   failed = {"step": 4, "what": "the loss is not finite"}
   runs.write_failure(run.workdir, failed)
   with pytest.raises(app.NonFinite, match="not finite at step 4"):
@@ -123,8 +125,8 @@ def test_a_recorded_run_replaces_one_that_is_not_there(small, tmp_path):
   in_a, in_b = (suite.planned(name, "quick", 3, w) for w in workdirs)
   assert suite.read_recorded(results, name) == {}
   for run, loss in ((in_a[1], 1.0), (in_b[2], 2.0)):
-    run.workdir.mkdir(parents=True)
-    runs.write_result(run.workdir, {"loss": loss})
+    runs.prepare(run.workdir, run.config.to_dict(), overwrite=False)
+    runs.write_result(run.workdir, records.result(loss=loss))
 
   suite.write_results(results, name, [in_a[1]])
   recorded = suite.read_recorded(results, name)
@@ -139,15 +141,63 @@ def test_a_recorded_run_replaces_one_that_is_not_there(small, tmp_path):
   assert [line["loss"] for line in recorded.values()] == [1.0, 2.0]
   assert [line["seed"] for line in recorded.values()] == [1, 2]
   # A run that is there takes precedence over its recorded line.
-  runs.write_result(in_b[2].workdir, {"loss": 3.0})
+  runs.write_result(in_b[2].workdir, records.result(loss=3.0))
   rows = suite.read_results(in_b[1:], recorded)
   assert [row["loss"] for row in rows] == [1.0, 3.0]
   with pytest.raises(runs.RunError):
     suite.read_results([in_b[0]], recorded)
-  # The figures command keeps the lines of other seeds.
-  suite.write_results(results, name, [in_b[2]], kept=recorded)
-  losses = {
-    line["seed"]: line["loss"]
-    for line in suite.read_recorded(results, name).values()
-  }
-  assert losses == {1: 1.0, 2: 3.0}
+
+
+def test_recorded_lines_of_other_seeds_stay(small, tmp_path):
+  """Of the same experiment; a seed that is trained again has one line."""
+  name = "standard chain"
+  planned = suite.planned(name, "quick", 3, tmp_path)
+
+  def finish(run, loss):
+    runs.prepare(run.workdir, run.config.to_dict(), overwrite=True)
+    runs.write_result(run.workdir, records.result(loss=loss))
+
+  def losses():
+    lines = suite.read_recorded(tmp_path, name).values()
+    return [(line["seed"], line["loss"]) for line in lines]
+
+  for run in planned:
+    finish(run, float(run.config.seed))
+  suite.write_results(tmp_path, name, planned)
+  finish(planned[1], 7.0)
+  suite.write_results(tmp_path, name, [planned[1]])
+  assert losses() == [(0, 0.0), (1, 7.0), (2, 2.0)]
+  # Another recipe for seed 2.
+  changed = grid.run(
+    planned[2].config, {"train.batch_size": 16, "seed": 2}, tmp_path
+  )
+  changed = changed._replace(point={"seed": 2})
+  finish(changed, 9.0)
+  suite.write_results(tmp_path, name, [changed])
+  assert losses() == [(0, 0.0), (1, 7.0), (2, 9.0)]
+
+
+@pytest.mark.parametrize(
+  ("line", "message"),
+  [
+    ("{}", "line 2, is damaged: its steps is missing"),
+    ("[]", "line 2, is damaged: it is not a JSON object"),
+    ('{"loss": NaN}', "line 2, is damaged: "),
+    ("{", "line 2, is damaged: "),
+    ("changed loss", "line 2, is damaged: its loss is 'low'"),
+    ("../../run", r"line 2, is damaged: its run is '\.\./\.\./run'"),
+    ("incomplete", "is damaged: its last line is incomplete"),
+  ],
+)
+def test_damaged_recorded_lines_are_refused(tmp_path, line, message):
+  valid = records.result() | {"run": "0" * 12, "seed": 0}
+  end = "" if line == "incomplete" else "\n"
+  line = {
+    "changed loss": json.dumps(valid | {"loss": "low"}),
+    "../../run": json.dumps(valid | {"run": "../../run"}),
+  }.get(line, line)
+  text = f"{json.dumps(valid)}\n{line}{end}"
+  (tmp_path / "chain.jsonl").write_text(text)
+  with pytest.raises(runs.RunError, match=message) as caught:
+    suite.read_recorded(tmp_path, "chain")
+  assert "\n" not in str(caught.value)

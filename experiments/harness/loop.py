@@ -61,14 +61,12 @@ class Progress(NamedTuple):
     step: the same for all runs.
     state: of all runs, on the devices.
     live: indices of the runs that are neither finished nor failed.
-    maps: for each run, the layer-1 attention by step.
     failures: by index, the records of runs that failed in this process.
   """
 
   step: int
   state: training.TrainState
   live: set[int]
-  maps: list[dict[int, np.ndarray]]
   failures: dict[int, dict]
 
 
@@ -188,7 +186,7 @@ def _resume(job: Job) -> tuple[Progress, dict[str, float]]:
   step = int(state.step[0])
   on_devices = trainer.to_devices(state) if step else trainer.start
   return (
-    Progress(step, on_devices, saved.live, saved.maps, {}),
+    Progress(step, on_devices, saved.live, {}),
     {name: float(seconds) for name, seconds in spent.items()},
   )
 
@@ -224,9 +222,9 @@ def _record(
           runs.write_failure(workdir, failed)
       elif row is not None:
         row |= {"step": step, **_means(of_run), **clock.seconds()}
-        progress.maps[r][step] = maps_RxHxTxT[r]
         rows.append(row)
         if job.group.is_writer:
+          clock.save(runs.append_attention, workdir, step, maps_RxHxTxT[r])
           clock.save(runs.append_metrics, workdir, row)
     if job.group.is_writer:
       clock.save(job.log)
@@ -234,12 +232,11 @@ def _record(
 
 
 def _save(job: Job, progress: Progress):
-  """Saves the maps and the state of every live run."""
+  """Saves the state of every live run."""
   states = job.trainer.to_host(progress.state)
   for r in sorted(progress.live):
-    workdir, maps = job.batch[r].workdir, progress.maps[r]
-    runs.write_attention(workdir, list(maps), list(maps.values()))
-    state = _of_run(states, r)
+    workdir, state = job.batch[r].workdir, _of_run(states, r)
+    runs.sync_history(workdir)
     runs.save_state(workdir, progress.step, state, job.keep or 2)
 
 

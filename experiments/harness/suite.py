@@ -102,18 +102,26 @@ def write_results(
   name: str,
   group: Sequence[Run],
   recorded: Mapping[str, dict] = NOTHING,
-  kept: Mapping[str, dict] = NOTHING,
 ):
-  """Writes the file of an experiment: a line for each run with its result.
+  """Writes the results of runs to the file of an experiment, a line for each.
+
+  Lines of other runs stay, unless a new run has their seed and graph: then its
+  recipe has changed.
 
   Args:
     results: the directory.
     name: of the experiment.
-    group: its runs.
+    group: runs of the experiment.
     recorded: results of runs that have no directory, by name.
-    kept: recorded lines of other runs that stay in the file, by name.
   """
-  lines = dict(kept)
+  names = {run.name for run in group}
+  points = [run.point for run in group]
+  lines = {
+    name_of_line: line
+    for name_of_line, line in read_recorded(results, name).items()
+    if name_of_line in names
+    or not any(point.items() <= line.items() for point in points)
+  }
   for run, result in zip(group, read_results(group, recorded), strict=True):
     lines[run.name] = {"run": run.name} | run.point | result
   results.mkdir(parents=True, exist_ok=True)
@@ -125,11 +133,12 @@ def write_results(
 
 
 def read_recorded(results: pathlib.Path, name: str) -> dict[str, dict]:
-  """The lines that `write_results` wrote for an experiment, by run name."""
-  path = _file(results, name)
-  if not path.exists():
-    return {}
-  lines = [json.loads(line) for line in path.read_text().splitlines()]
+  """The lines that `write_results` wrote for an experiment, by run name.
+
+  Raises:
+    RunError: if a line is damaged.
+  """
+  lines = runs.read_table(_file(results, name), runs.RECORDED)
   return {line["run"]: line for line in lines}
 
 

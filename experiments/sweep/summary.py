@@ -64,10 +64,18 @@ def write_table(workdir: pathlib.Path, table: list[dict]):
   text = io.StringIO()
   writer = csv.DictWriter(text, columns, lineterminator="\n")
   writer.writeheader()
-  writer.writerows(table)
+  writer.writerows(
+    {name: _harmless(cell) for name, cell in row.items()} for row in table
+  )
   runs.write_text(workdir / "table.csv", text.getvalue())
   lines = [json.dumps(row, allow_nan=False) + "\n" for row in table]
   runs.write_text(workdir / "table.jsonl", "".join(lines))
+
+
+def _harmless(cell):
+  """The cell, with a quote before a text that a spreadsheet would evaluate."""
+  is_formula = isinstance(cell, str) and cell.startswith(tuple("=+-@\t\r"))
+  return f"'{cell}" if is_formula else cell
 
 
 def columns(

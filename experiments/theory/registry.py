@@ -67,4 +67,4 @@ def result(
           "wall_seconds": time.monotonic() - started,
         },
       )
-  return runs.read_result(workdir)
+  return runs.read_result(workdir, {"header": list, "rows": list})

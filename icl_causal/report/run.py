@@ -37,7 +37,9 @@ def write(workdir: pathlib.Path):
   if run.result is None:
     raise runs.RunError(f"{workdir} is not finished: it has no result.json")
   if not run.attention:
-    raise runs.RunError(f"{workdir} has no attention.npz to draw")
+    raise runs.RunError(f"{workdir} has no attention.jsonl to draw")
+  if run.warnings:
+    raise runs.RunError(f"{workdir}: {run.warnings[-1]}")
   for name, figure in figures(run).items():
     runs.save_figure(workdir, name, figure)
   T = run.graph.parents_TxK.shape[0]
@@ -49,7 +51,7 @@ def write(workdir: pathlib.Path):
     ],
     listings={
       "config.json": record.canonical(run.config.to_dict()),
-      "environment.json": (workdir / "environment.json").read_text(),
+      "environment.json": record.canonical(runs.read_environment(workdir)),
       "result.json": json.dumps(run.result, indent=2, sort_keys=True),
     },
   )

@@ -4,6 +4,10 @@ The state of step N is checkpoints/N.npz, whose arrays are named by their paths
 in the state. A file is written under a temporary name, flushed, and renamed, so
 that it is there completely or not at all. The zip format has a checksum for
 each array, which reading verifies.
+
+Another array, `saved`, has the step, the checksum of config.json, and those of
+the history up to this step. A state of another step or run, or whose history is
+damaged, is refused.
 """
 
 from collections.abc import Sequence
@@ -12,17 +16,21 @@ import itertools
 import os
 import pathlib
 from typing import Any, TypeVar
+import zipfile
 
 import jax
 import numpy as np
 
 from icl_causal.runs import files
+from icl_causal.runs import history
+from icl_causal.runs import records
 from icl_causal.runs.files import RunError
 
 State = TypeVar("State")
 
 # The most that numpy writes before the numbers of an array.
 _HEADER_BYTES = 2**12
+_SAVED = "saved"
 
 
 def save_state(workdir: pathlib.Path, step: int, state: Any, keep: int = 2):
@@ -33,6 +41,8 @@ def save_state(workdir: pathlib.Path, step: int, state: Any, keep: int = 2):
   """
   buffer = io.BytesIO()
   arrays: Any = {name: np.asarray(leaf) for name, leaf in _named(state).items()}
+  config = records.checksum_of_config(workdir)
+  arrays[_SAVED] = np.array([step, config, *history.checksums(workdir)])
   np.savez(buffer, **arrays)
   folder = workdir / "checkpoints"
   try:
@@ -57,9 +67,10 @@ def load_state(
 def load_states(
   workdirs: Sequence[pathlib.Path], like: State
 ) -> tuple[list[State] | None, list[str]]:
-  """The states of runs at the newest step at which all of them can be read.
+  """The states of runs at the newest step at which all of them can be used.
 
-  Newer files that can't be read are moved to damaged_checkpoints.
+  A state can't be used if it can't be read, or if the history up to it is
+  damaged. Newer files that can't be used are moved to damaged_checkpoints.
 
   Args:
     workdirs: one for each run.
@@ -67,55 +78,65 @@ def load_states(
 
   Returns:
     The states, or None if the runs have no step in common, and a message for
-    each file that can't be read.
+    each file that can't be used.
 
   Raises:
-    RunError: if there are common steps, but none at which all can be read.
+    RunError: if there are common steps, but none at which all can be used.
   """
   steps_by_run = [set(saved_steps(workdir)) for workdir in workdirs]
   steps = set.intersection(*steps_by_run) if workdirs else set()
-  states, unreadable = None, {}
+  known = {workdir: history.known(workdir) for workdir in workdirs}
+  states, unusable = None, {}
   for step in sorted(steps, reverse=True):
     states = []
     for workdir in workdirs:
       try:
-        states.append(read_state(workdir, step, like))
+        states.append(read_state(workdir, step, like, known[workdir]))
       except Exception as error:
-        unreadable[workdir, step] = files.reason(error)
+        unusable[workdir, step] = files.reason(error)
     if len(states) == len(workdirs):
       break
     states = None
-  if unreadable and states is None:
-    (workdir, _), cause = next(iter(unreadable.items()))
+  if unusable and states is None:
+    (workdir, step), cause = next(iter(unusable.items()))
     raise RunError(
-      f"no checkpoint in {workdir} can be read ({cause}): --overwrite starts "
-      "again from step 0"
+      f"{workdir} has no checkpoint that can be used (that of step {step}: "
+      f"{cause}): restore the file, or start again with --overwrite"
     )
-  for workdir, step in unreadable:  # out of the way of later saves
+  for workdir, step in unusable:  # out of the way of later saves
     _move_away(_file(workdir, step))
   return states, [
-    f"the checkpoint of step {step} can't be read and was moved to "
+    f"the checkpoint of step {step} can't be used and was moved to "
     f"damaged_checkpoints; going back to the one before ({cause})"
-    for (_, step), cause in unreadable.items()
+    for (_, step), cause in unusable.items()
   ]
 
 
-def read_state(workdir: pathlib.Path, step: int, like: State) -> State:
+def read_state(
+  workdir: pathlib.Path,
+  step: int,
+  like: State,
+  known: Sequence[history.Known] | None = None,
+) -> State:
   """The state that was saved at a step; its leaves are numpy arrays.
 
   Args:
     workdir: of the run.
     step: of a saved state.
     like: a state of the same structure, shapes and types.
+    known: the history of the run, if it is known already.
 
   Raises:
-    Exception: of any type, if the file is damaged or not like `like`.
+    Exception: of any type, if the state is damaged, not like `like`, or of
+      another step, run or history.
   """
-  expected = _named(like)
-  with (
-    files.open_regular(_file(workdir, step), os.O_RDONLY) as file,
-    np.load(file, allow_pickle=False) as archive,
-  ):
+  known = history.known(workdir) if known is None else known
+  expected = _named(like) | {_SAVED: np.zeros(2 + len(known), np.int64)}
+  with files.open_regular(_file(workdir, step), os.O_RDONLY) as file:
+    if not zipfile.is_zipfile(file):
+      raise ValueError("it is not a zip file")
+    file.seek(0)
+    archive = np.load(file, allow_pickle=False)
     if set(archive.files) != expected.keys():
       raise ValueError(f"it has {archive.files}, not {sorted(expected)}")
     for part in archive.zip.infolist():  # before anything is unpacked
@@ -131,7 +152,15 @@ def read_state(workdir: pathlib.Path, step: int, like: State) -> State:
     )
     if actual != right:
       raise ValueError(f"its {name} is {actual}, not {right}")
-  leaves = [arrays[name] for name in expected]
+  saved_step, config, *checksums = arrays[_SAVED].tolist()
+  if saved_step != step:
+    raise ValueError(f"it is of step {saved_step}")
+  if config != records.checksum_of_config(workdir):
+    raise ValueError("it is of another run")
+  for file, checksum in zip(known, checksums, strict=True):
+    if checksum not in file.checksums:
+      raise ValueError(file.problem)
+  leaves = [arrays[name] for name in _named(like)]
   return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
@@ -166,7 +195,5 @@ def _move_away(checkpoint: pathlib.Path):
   folder = checkpoint.parents[1] / "damaged_checkpoints"
   names = (f"{checkpoint.stem}.{n}.npz" for n in itertools.count(1))
   files.make_directory(folder)
-  with files.writing(folder):
-    checkpoint.replace(
-      next(folder / name for name in names if not (folder / name).exists())
-    )
+  free = next(name for name in names if not os.path.lexists(folder / name))
+  files.move(checkpoint, folder / free)

@@ -3,30 +3,30 @@
     config.json       the resolved config, canonical
     environment.json  versions, backend, devices, flags, git revision, format
     metrics.jsonl     a row for each evaluation
-    attention.npz     the layer-1 attention maps of these evaluations
+    attention.jsonl   the layer-1 attention maps of these evaluations
     checkpoints/      the newest states
     failed.json       where a loss or a gradient was not finite
     result.json       written last: a run that has it is finished
     figures/, report.html
 
-Each file is written completely or not at all. A write error is reported in one
-line.
+Each file is written completely or not at all, and has checksums that bind it to
+this run. A write error is reported in one line.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 import contextlib
-import io
 import json
 import os
 import pathlib
 import shutil
-
-import numpy as np
+import zlib
 
 from icl_causal.config import record
 from icl_causal.runs import environment
 from icl_causal.runs import files
+from icl_causal.runs import history
 from icl_causal.runs import locking
+from icl_causal.runs import records
 from icl_causal.runs.files import RunError
 
 _TRASH = ".deleted"
@@ -34,13 +34,13 @@ _TRASH = ".deleted"
 _EARLY = {locking.NAME, "environment.json", _TRASH}
 _EARLY |= {".environment.json.tmp", ".config.json.tmp"}
 # What a command may leave in the directory of a run, a sweep or a check.
-_FILES = {"config.json", "environment.json", "metrics.jsonl", "attention.npz"}
+_FILES = {"config.json", "environment.json", "metrics.jsonl", "attention.jsonl"}
+_FILES |= {"attention.npz"}  # of format 3
 _FILES |= {"failed.json", "result.json", "report.html"}
 _FILES |= {"table.csv", "table.jsonl", "table.txt"}
 _FOLDERS = {"checkpoints", "damaged_checkpoints", "figures", "analysis"}
 _FOLDERS |= {"tensorboard", "wandb", "members", "slurm"}
 _NAMES = _EARLY | _FILES | _FOLDERS | {f".{name}.tmp" for name in _FILES}
-_MAX_MAP_BYTES = 2**30
 
 
 @contextlib.contextmanager
@@ -87,9 +87,11 @@ def prepare(workdir: pathlib.Path, config: Mapping, overwrite: bool) -> bool:
     if overwrite:
       _refuse_to_delete(workdir)
     _clear(workdir)
-  made = record.canonical(environment.environment())
-  files.write_text(workdir / "environment.json", made)
-  files.write_text(config_path, record.canonical(config))
+  text = record.canonical(config)
+  start = zlib.crc32(text.encode())
+  made = environment.environment()
+  records.write(workdir / "environment.json", made, start)
+  files.write_text(config_path, text)
   return False
 
 
@@ -107,32 +109,74 @@ def read_config(workdir: pathlib.Path) -> dict:
   """The config of a run, as plain dicts and lists.
 
   Raises:
-    RunError: also if the run is of a version whose directories differ.
+    RunError: also if the run is of a version whose directories differ, or if
+      the directory is that of another member of the sweep.
   """
-  config = files.read_json(workdir / "config.json")
-  made = files.read_json(workdir / "environment.json")
-  if made.get("format") != environment.FORMAT:
+  path = workdir / "config.json"
+  config = files.read_json(path)
+  read_environment(workdir)
+  try:
+    record.from_record(config)
+  except Exception as error:  # whatever ml_collections raises for a name
+    raise RunError(f"{path} is damaged: {files.reason(error)}") from error
+  if _is_member(workdir) and record.digest(config) != workdir.name:
     raise RunError(
-      f"{workdir} was made by icl_causal {made.get('icl_causal', '< 0.1')}, "
-      f"and {environment.version()} can't read it: use that version, or delete "
-      "it with --overwrite"
+      f"{workdir} is not its run: its config is that of {record.digest(config)}"
     )
   return config
 
 
+def read_environment(workdir: pathlib.Path) -> dict:
+  """What a run ran on.
+
+  Raises:
+    RunError: if it or config.json is damaged, or of another format.
+  """
+  path = workdir / "environment.json"
+  made = files.read_json(path)
+  if made.get("format") != environment.FORMAT:
+    raise RunError(
+      f"{workdir} has format {made.get('format')} of icl_causal "
+      f"{made.get('icl_causal', '< 0.1')}, and {environment.version()} reads "
+      f"format {environment.FORMAT}: use that version, or delete it with "
+      "--overwrite"
+    )
+  start = records.checksum_of_config(workdir)
+  return records.read(path, environment.FIELDS, start, "config.json")
+
+
 def write_result(workdir: pathlib.Path, result: Mapping):
   """Finishes the run."""
-  files.write_text(workdir / "result.json", record.canonical(result))
+  path = workdir / "result.json"
+  records.write(path, result, _end_of_history(workdir))
 
 
-def read_result(workdir: pathlib.Path) -> dict:
-  """The result of a finished run."""
-  return files.read_json(workdir / "result.json")
+def read_result(
+  workdir: pathlib.Path, fields: records.Fields = records.RESULT
+) -> dict:
+  """The result of a finished run.
+
+  Args:
+    workdir: of the run.
+    fields: of the result.
+
+  Raises:
+    RunError: if it is damaged, or is not that of this config and history.
+  """
+  if (workdir / "result.json").exists():  # otherwise it is what is missing
+    read_config(workdir)
+  return records.read(
+    workdir / "result.json",
+    fields,
+    _end_of_history(workdir),
+    "config.json or the end of metrics.jsonl",
+  )
 
 
 def write_failure(workdir: pathlib.Path, failed: Mapping):
   """Marks a run whose loss or gradient was not finite."""
-  files.write_text(workdir / "failed.json", record.canonical(failed))
+  path = workdir / "failed.json"
+  records.write(path, failed, _end_of_history(workdir))
 
 
 def read_failure(workdir: pathlib.Path) -> dict | None:
@@ -140,81 +184,29 @@ def read_failure(workdir: pathlib.Path) -> dict | None:
   path = workdir / "failed.json"
   if not os.path.lexists(path):
     return None
-  failed = files.read_json(path)
-  if not isinstance(failed.get("step"), int) or "what" not in failed:
-    raise RunError(f"{path} is damaged: it has no step or does not say what")
-  return failed
-
-
-def append_metrics(workdir: pathlib.Path, row: Mapping):
-  """Adds a row of flat keys to metrics.jsonl."""
-  files.append_line(workdir / "metrics.jsonl", row)
-
-
-def read_metrics(workdir: pathlib.Path) -> list[dict]:
-  """The rows of metrics.jsonl, without a last one that was truncated."""
-  path = workdir / "metrics.jsonl"
-  rows = files.read_lines(path)
-  for number, row in enumerate(rows, start=1):
-    if type(row.get("step")) is not int:
-      raise RunError(f"{path} is damaged in line {number}: it has no step")
-  return rows
-
-
-def truncate_metrics(workdir: pathlib.Path, step: int) -> list[dict]:
-  """Drops the rows after `step`, which a resumed run writes again."""
-  rows = [row for row in read_metrics(workdir) if row["step"] <= step]
-  text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
-  files.write_text(workdir / "metrics.jsonl", text)
-  return rows
-
-
-def write_attention(
-  workdir: pathlib.Path, steps: Sequence[int], maps: Sequence[np.ndarray]
-):
-  """Writes the history of the layer-1 attention.
-
-  Args:
-    workdir: of the run.
-    steps: N of them.
-    maps: H x T x T for each step; stored are their lower triangles as float16.
-  """
-  maps_NxHxTxT = np.stack(maps).astype(np.float16)
-  lower = np.tril_indices(maps_NxHxTxT.shape[-1])
-  buffer = io.BytesIO()
-  np.savez(
-    buffer, steps=np.asarray(steps), lower_NxHxM=maps_NxHxTxT[..., *lower]
+  read_config(workdir)
+  return records.read(
+    path,
+    records.FAILURE,
+    _end_of_history(workdir),
+    "config.json or the end of metrics.jsonl",
   )
-  files.write_bytes(workdir / "attention.npz", buffer.getvalue())
 
 
-def read_attention(workdir: pathlib.Path) -> dict[int, np.ndarray]:
-  """The layer-1 attention maps, H x T x T, by their steps."""
-  path = workdir / "attention.npz"
-  if not os.path.lexists(path):
-    return {}
-  try:
-    with (
-      files.open_regular(path, os.O_RDONLY) as file,
-      np.load(file, allow_pickle=False) as arrays,
-    ):
-      if sum(p.file_size for p in arrays.zip.infolist()) > _MAX_MAP_BYTES:
-        raise ValueError("its maps are larger than 1 GiB")
-      steps_N, lower_NxHxM = arrays["steps"], arrays["lower_NxHxM"]
-    N, H, M = lower_NxHxM.shape
-    T = round((2 * M + 0.25) ** 0.5 - 0.5)
-    maps_NxHxTxT = np.zeros((N, H, T, T), np.float32)
-    maps_NxHxTxT[..., *np.tril_indices(T)] = lower_NxHxM
-    return dict(zip(steps_N.tolist(), maps_NxHxTxT, strict=True))
-  except Exception as error:  # whatever numpy raises for a damaged file
-    raise RunError(f"{path} is damaged: {files.reason(error)}") from error
+def _end_of_history(workdir: pathlib.Path) -> int:
+  return records.last_checksum(workdir / history.METRICS)
+
+
+def _is_member(workdir: pathlib.Path) -> bool:
+  return workdir.parent.name == "members"
 
 
 def _refuse_foreign(workdir: pathlib.Path):
   if workdir.exists() and not workdir.is_dir():
     raise RunError(f"{workdir} is not a directory")
-  in_sweep = workdir.parent.name == "members"
-  if in_sweep and (workdir.is_symlink() or workdir.parent.is_symlink()):
+  if _is_member(workdir) and (
+    workdir.is_symlink() or workdir.parent.is_symlink()
+  ):
     raise RunError(f"{workdir} is a symbolic link, or its parent is")
   if not workdir.exists() or (workdir / "config.json").exists():
     return
@@ -249,7 +241,7 @@ def _clear(workdir: pathlib.Path):
   trash.mkdir()
   for path in sorted(workdir.iterdir(), key=lambda p: p.name == "config.json"):
     if path.name not in (_TRASH, locking.NAME):
-      path.replace(trash / path.name)
+      files.move(path, trash / path.name)
   shutil.rmtree(trash)
 
 

@@ -11,7 +11,8 @@ import jax
 
 # The format of run directories. It is raised by a change after which an older
 # directory, its states or its data would be misread.
-FORMAT = 3
+FORMAT = 4
+FIELDS = {"versions": dict, "backend": str, "devices": list, "processes": int}
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 

@@ -4,15 +4,17 @@ A run directory may come from somebody else. No file of it is followed through a
 symbolic link, and none but a regular file is opened.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 import contextlib
 import errno
 import io
+import itertools
 import json
+import math
 import os
 import pathlib
 import stat
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # matplotlib takes half a second to load
   from matplotlib.figure import Figure
@@ -88,6 +90,7 @@ def write_bytes(path: pathlib.Path, data: bytes):
       flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
       with open_regular(temporary, flags) as file:
         _write_all(file, data)
+        os.fsync(file.fileno())
       os.replace(temporary, path)
       _sync_directory(path.parent)
     except OSError:
@@ -96,12 +99,34 @@ def write_bytes(path: pathlib.Path, data: bytes):
       raise
 
 
-def append_line(path: pathlib.Path, record: Mapping):
-  """Adds a line of JSON to a file."""
-  line = json.dumps(record, allow_nan=False) + "\n"
+def append(path: pathlib.Path, data: bytes):
+  """Adds bytes to a file; `sync` makes them durable."""
   flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
   with writing(path), open_regular(path, flags) as file:
-    _write_all(file, line.encode())
+    _write_all(file, data)
+
+
+def cut(path: pathlib.Path, size: int):
+  """Drops what a file has after its first `size` bytes; it may be missing."""
+  if os.path.lexists(path):
+    with writing(path), open_regular(path, os.O_WRONLY) as file:
+      file.truncate(size)
+      os.fsync(file.fileno())
+
+
+def sync(path: pathlib.Path):
+  """Makes a file that was appended to durable, and its name."""
+  with writing(path), open_regular(path, os.O_RDONLY) as file:
+    os.fsync(file.fileno())
+    _sync_directory(path.parent)
+
+
+def move(old: pathlib.Path, new: pathlib.Path):
+  """Renames a file or a folder, durably."""
+  with writing(new):
+    os.replace(old, new)
+    for folder in {old.parent, new.parent}:
+      _sync_directory(folder)
 
 
 def read_json(path: pathlib.Path) -> dict:
@@ -110,46 +135,77 @@ def read_json(path: pathlib.Path) -> dict:
   Raises:
     RunError: if the file is missing or damaged.
   """
+  return parse(read_bytes(path), str(path))
+
+
+def read_bytes(path: pathlib.Path) -> bytes:
+  """The bytes of a file of at most 16 MiB.
+
+  Raises:
+    RunError: if the file is missing, or is not such a file.
+  """
   if not path.parent.is_dir():
     raise RunError(f"{path.parent} does not exist: no run has been there")
   if not os.path.lexists(path):
     raise RunError(f"{path.parent} has no {path.name}")
-  try:
-    with open_regular(path, os.O_RDONLY) as file:
-      if os.fstat(file.fileno()).st_size > _MAX_JSON_BYTES:
-        raise ValueError("it is larger than 16 MiB")
-      value = _parse(file.readall())
-  except (OSError, ValueError, RecursionError) as error:
-    raise RunError(f"{path} is damaged: {reason(error)}") from error
-  if not isinstance(value, dict):
-    raise RunError(f"{path} is damaged: it is not a JSON object")
-  return value
+  with reading(path), open_regular(path, os.O_RDONLY) as file:
+    if os.fstat(file.fileno()).st_size > _MAX_JSON_BYTES:
+      raise ValueError("it is larger than 16 MiB")
+    return file.readall()
 
 
-def read_lines(path: pathlib.Path) -> list[dict]:
-  """The lines of JSON objects of a file, without a truncated last line.
+def read_tail(path: pathlib.Path, size: int) -> bytes:
+  """The last bytes of a file, at most `size`; none if it is missing."""
+  if not os.path.lexists(path):
+    return b""
+  with reading(path), open_regular(path, os.O_RDONLY) as file:
+    file.seek(max(0, file.seek(0, os.SEEK_END) - size))
+    return file.read(size)
+
+
+def read_lines(path: pathlib.Path) -> Iterator[tuple[str, bytes]]:
+  """The lines of a file, without a last one that has no end.
+
+  Yields:
+    Where the line is, for an error message, and the line with its end.
 
   Raises:
-    RunError: if a line is damaged.
+    RunError: if the file can't be read, or a line is longer than 16 MiB.
   """
   if not os.path.lexists(path):
-    return []
+    return
+  with (
+    reading(path),
+    open_regular(path, os.O_RDONLY) as file,
+    io.BufferedReader(file) as lines,
+  ):
+    for number in itertools.count(1):
+      line = lines.readline(_MAX_JSON_BYTES)
+      if not line.endswith(b"\n"):
+        if len(line) == _MAX_JSON_BYTES:
+          raise ValueError(f"its line {number} is longer than 16 MiB")
+        return
+      yield f"{path}, line {number},", line
+
+
+def parse(text: bytes, where: str) -> dict:
+  """The JSON object of a text; its numbers are finite.
+
+  Raises:
+    RunError: names `where` the text is.
+  """
   try:
-    with open_regular(path, os.O_RDONLY) as file:
-      lines = file.readall().split(b"\n")[:-1]
-  except OSError as error:
-    raise RunError(f"{path} is damaged: {reason(error)}") from error
-  rows = []
-  for number, line in enumerate(lines, start=1):
-    try:
-      rows.append(_parse(line))
-      if not isinstance(rows[-1], dict):
-        raise ValueError("it is not a JSON object")
-    except (ValueError, RecursionError) as error:
-      raise RunError(
-        f"{path} is damaged in line {number}: {reason(error)}"
-      ) from error
-  return rows
+    value = json.loads(
+      text,
+      parse_constant=_number,
+      parse_float=_number,
+      parse_int=_integer,
+    )
+    if not isinstance(value, dict):
+      raise ValueError("it is not a JSON object")
+  except (ValueError, RecursionError) as error:
+    raise RunError(f"{where} is damaged: {reason(error)}") from error
+  return value
 
 
 def save_figure(workdir: pathlib.Path, name: str, figure: "Figure"):
@@ -172,25 +228,38 @@ def writing(path: pathlib.Path) -> Iterator[None]:
     raise RunError(f"can't write {path}: {error.strerror}") from error
 
 
-def _parse(text: bytes):
-  return json.loads(text, parse_constant=_refuse_constant)
+@contextlib.contextmanager
+def reading(path: pathlib.Path) -> Iterator[None]:
+  """Turns an OSError or a ValueError into a RunError that names the path."""
+  try:
+    yield
+  except (OSError, ValueError) as error:
+    raise RunError(f"{path} is damaged: {reason(error)}") from error
 
 
-def _refuse_constant(name: str) -> NoReturn:
-  raise ValueError(f"{name} is not a number of JSON")
+def _number(text: str) -> float:
+  value = float(text)
+  if not math.isfinite(value):
+    raise ValueError(f"{text} is not a finite number")
+  return value
+
+
+def _integer(text: str) -> int:
+  if len(text) > 18:
+    raise ValueError(f"{text[:18]}.. is too large a number")
+  return int(text)
 
 
 def reason(error: Exception) -> str:
   """The first line of an error, without its class and its path."""
   text = getattr(error, "strerror", None) or str(error).strip() or repr(error)
-  return text.partition("\n")[0][-200:]
+  return text.partition("\n")[0][:300]
 
 
 def _write_all(file: io.FileIO, data: bytes):
   left = memoryview(data)
   while left:  # a disk that is nearly full takes a part
     left = left[file.write(left) :]
-  os.fsync(file.fileno())
 
 
 def _sync_directory(folder: pathlib.Path):

@@ -16,6 +16,8 @@ from icl_causal.graphs import Graph
 from icl_causal.runs import checkpoints
 from icl_causal.runs import directory
 from icl_causal.runs import files
+from icl_causal.runs import history
+from icl_causal.runs import records
 from icl_causal.runs.files import RunError
 from icl_causal.sampling import Prompt
 
@@ -32,7 +34,7 @@ class Run(NamedTuple):
     history: the rows of metrics.jsonl.
     attention: the layer-1 maps of each evaluation, H x T x T, by step.
     result: the contents of result.json, or None if the run is not finished.
-    warnings: a line for each checkpoint that can't be read.
+    warnings: a line for each checkpoint that can't be used.
   """
 
   path: pathlib.Path
@@ -104,25 +106,23 @@ def load(path: str | pathlib.Path) -> Run:
       f"{path} can't be opened: {error}; if the run has a custom part, "
       "import the config file that registers it, or pass that file as --config"
     ) from error
-  like = jax.eval_shape(_start(config, graph))
+  result = directory.read_result(path) if directory.is_finished(path) else None
+  rows = history.read_metrics(path)
+  maps = _maps(path, rows, model)
+  like, known = jax.eval_shape(_start(config, graph)), history.known(path)
   params, warnings = {}, []
   for step in checkpoints.saved_steps(path):
     try:
-      params[step] = checkpoints.read_state(path, step, like).params
+      state = checkpoints.read_state(path, step, like, known)
+      params[step] = state.params
     except Exception as error:  # a damaged file can raise any error
       cause = files.reason(error)
-      warnings.append(f"the checkpoint of step {step} can't be read ({cause})")
-  return Run(
-    path,
-    config,
-    graph,
-    model,
-    params,
-    directory.read_metrics(path),
-    directory.read_attention(path),
-    directory.read_result(path) if directory.is_finished(path) else None,
-    warnings,
-  )
+      warnings.append(f"the checkpoint of step {step} can't be used ({cause})")
+  if result is not None and result["steps"] not in params:
+    warnings.append(
+      f"the final checkpoint, of step {result['steps']}, is missing"
+    )
+  return Run(path, config, graph, model, params, rows, maps, result, warnings)
 
 
 def load_sweep(path: str | pathlib.Path) -> list[Member]:
@@ -134,8 +134,22 @@ def load_sweep(path: str | pathlib.Path) -> list[Member]:
     raise RunError(f"{path} has no table.jsonl: the sweep is not finished")
   return [
     Member(row, path / "members" / row["run"])
-    for row in files.read_lines(path / "table.jsonl")
+    for row in records.read_table(path / "table.jsonl", records.TABLE)
   ]
+
+
+def _maps(path: pathlib.Path, rows: list[dict], model) -> dict[int, np.ndarray]:
+  """The attention of every row, or nothing if the file is missing."""
+  maps = history.read_attention(path)
+  shape = (model.first_layer_heads, model.T, model.T)
+  for row in rows if maps else ():
+    found = maps.get(row["step"])
+    if found is None or found.shape != shape:
+      raise RunError(
+        f"{path}/{history.ATTENTION} is damaged: it has no map of step "
+        f"{row['step']} with shape {shape}"
+      )
+  return {row["step"]: maps[row["step"]] for row in rows if maps}
 
 
 def _start(config, graph: Graph) -> Callable[[], training.TrainState]:

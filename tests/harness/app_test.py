@@ -279,7 +279,7 @@ def test_train_writes_a_run_and_prints_it_again(run):
     "config.json",
     "environment.json",
     "metrics.jsonl",
-    "attention.npz",
+    "attention.jsonl",
     "checkpoints",
     "result.json",
     "figures",

@@ -195,25 +195,16 @@ def test_states_after_the_common_step_are_deleted_first(stopped, monkeypatch):
   assert _steps(batch[0]) == [4]
 
 
-def test_missing_maps_are_reported(stopped, capsys):
-  _, batch = stopped
-  (batch[2].workdir / "attention.npz").unlink()
-  loop.train_batch(batch, AT_ONCE)
-  assert capsys.readouterr().err == (
-    f"warning: {batch[2].workdir}/attention.npz lacks maps of earlier steps\n"
-  )
-
-
 @pytest.mark.parametrize("kept", [2, -1])
 def test_metrics_that_end_before_the_state_are_refused(stopped, kept):
   _, batch = stopped
-  runs.truncate_metrics(batch[2].workdir, kept)
+  runs.truncate_history(batch[2].workdir, kept)
   before = artifacts.all_bytes(batch[2].workdir / "checkpoints")
   with pytest.raises(runs.RunError) as caught:
     loop.train_batch(batch, AT_ONCE)
   assert re.fullmatch(
-    rf"{batch[2].workdir}/metrics\.jsonl ends before the saved state of step "
-    r"4: [^\n]*--overwrite",
+    rf"{batch[2].workdir} has no checkpoint that can be used \(that of step 4: "
+    rf"{batch[2].workdir}/metrics\.jsonl ends before it\): [^\n]*--overwrite",
     str(caught.value),
   )
   assert artifacts.all_bytes(batch[2].workdir / "checkpoints") == before

@@ -80,7 +80,10 @@ def test_leaves_of_any_type_and_value(tmp_path):
 @pytest.mark.parametrize(
   ("other", "message"),
   [
-    ({"W": np.zeros(2)}, """it has ["['A']", "['W']"], not ["['W']"]"""),
+    (
+      {"W": np.zeros(2)},
+      """it has ["['A']", "['W']", 'saved'], not ["['W']", 'saved']""",
+    ),
     (
       {"W": np.zeros(2), "A": np.zeros((2, 1))},
       "its ['W'] is float64[3], not float64[2]",
@@ -160,11 +163,30 @@ def test_damaged_checkpoint_is_moved_and_the_one_before_is_loaded(
   state, messages = runs.load_state(tmp_path, _state(0))
   _assert_equal(state, _state(1))
   assert len(messages) == 1
-  assert "the checkpoint of step 2 can't be read" in messages[0]
+  assert "the checkpoint of step 2 can't be used" in messages[0]
   assert "\n" not in messages[0]
   assert (tmp_path / "damaged_checkpoints/2.1.npz").read_bytes() == content
   runs.save_state(tmp_path, 2, _state(2))
   _assert_equal(runs.load_state(tmp_path, _state(0))[0], _state(2))
+
+
+def test_a_renamed_checkpoint_is_damaged(tmp_path):
+  for step in (1, 2):
+    runs.save_state(tmp_path, step, _state(step))
+  _file(tmp_path, 2).rename(_file(tmp_path, 3))
+  state, (message,) = runs.load_state(tmp_path, _state(0))
+  _assert_equal(state, _state(1))
+  assert "step 3 can't be used" in message
+  assert "(it is of step 2)" in message
+
+
+def test_the_checkpoint_of_another_run_is_damaged(tmp_path):
+  for name in ("a", "b"):
+    runs.prepare(tmp_path / name, {"seed": name}, overwrite=False)
+    runs.save_state(tmp_path / name, 1, _state(1))
+  _file(tmp_path / "a", 1).replace(_file(tmp_path / "b", 1))
+  with pytest.raises(runs.RunError, match="it is of another run"):
+    runs.load_state(tmp_path / "b", _state(0))
 
 
 def test_checkpoint_damaged_twice(tmp_path):
@@ -181,7 +203,7 @@ def test_without_a_readable_checkpoint_nothing_is_moved_or_restarted(tmp_path):
   path = _file(tmp_path, 1)
   data = path.read_bytes()
   path.write_bytes(b"")
-  message = rf"no checkpoint in {tmp_path} can be read \(.+\): --overwrite"
+  message = rf"{tmp_path} has no checkpoint that can be used \(.+--overwrite"
   with pytest.raises(runs.RunError, match=message):
     runs.load_state(tmp_path, _state(0))
   assert _names(tmp_path) == {"checkpoints"}
@@ -227,7 +249,7 @@ def test_damaged_common_step_falls_back_to_the_common_step_before(tmp_path):
   for r in range(3):
     _assert_equal(states[r], _state(20 + r))
   assert len(messages) == 1
-  assert "the checkpoint of step 4 can't be read" in messages[0]
+  assert "the checkpoint of step 4 can't be used" in messages[0]
   assert [checkpoints.saved_steps(w) for w in workdirs] == [
     [2, 4],
     [2],
@@ -251,7 +273,7 @@ def test_common_steps_of_which_none_can_be_read(tmp_path):
     _file(workdirs[r], step).write_bytes(b"PK")
   before = [_names(w / "checkpoints") for w in workdirs]
   with pytest.raises(
-    runs.RunError, match=r"no checkpoint in .* can be read"
+    runs.RunError, match=r"has no checkpoint that can be used"
   ) as e:
     runs.load_states(workdirs, _state(0))
   assert "\n" not in str(e.value)

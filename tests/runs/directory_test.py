@@ -1,10 +1,10 @@
-"""The run directory: who may use it, and its metrics, attention and result."""
+"""The run directory: who may use it, and its config and result."""
 
 import json
+import re
 
 import jax
 from jax import numpy as jnp
-import numpy as np
 import optax
 import pytest
 
@@ -12,6 +12,7 @@ from icl_causal import runs
 from icl_causal.config import record
 from icl_causal.runs import directory
 from icl_causal.training import TrainState
+from tests.support import records
 
 CONFIG = {"seed": 0, "graph": {"name": "chain", "T": 5}, "heads": (1, 1)}
 
@@ -35,19 +36,20 @@ def test_prepare_creates_resumes_and_finds_a_finished_run(tmp_path):
   assert environment["backend"] == jax.default_backend()
   assert not runs.prepare(workdir, CONFIG, overwrite=False)
   assert not runs.is_finished(workdir)
-  runs.write_result(workdir, {"loss": 1.5})
+  result = records.result(loss=1.5)
+  runs.write_result(workdir, result)
   assert runs.prepare(workdir, CONFIG, overwrite=False)
   assert runs.is_finished(workdir)
-  assert runs.read_result(workdir) == {"loss": 1.5}
+  assert runs.read_result(workdir) == result
 
 
 def test_prepare_refuses_another_run_and_foreign_folders(tmp_path):
   workdir = _workdir(tmp_path)
-  runs.append_metrics(workdir, {"step": 1})
+  runs.append_metrics(workdir, records.row(1))
   other = {**CONFIG, "graph": {"name": "chain", "T": 6}}
   with pytest.raises(runs.RunError, match=r"graph\.T is 5 there and 6 here"):
     runs.prepare(workdir, other, overwrite=False)
-  assert runs.read_metrics(workdir) == [{"step": 1}]
+  assert runs.read_metrics(workdir) == [records.row(1)]
   assert not runs.prepare(workdir, other, overwrite=True)
   assert runs.read_metrics(workdir) == []
 
@@ -72,9 +74,9 @@ def test_one_process_at_a_time_opens_a_directory(tmp_path):
         runs.opened(workdir, CONFIG, overwrite),
       ):
         pass
-    runs.append_metrics(workdir, {"step": 1})
-    runs.write_result(workdir, {"loss": 1.5})
-  assert runs.read_metrics(workdir) == [{"step": 1}]
+    runs.append_metrics(workdir, records.row(1))
+    runs.write_result(workdir, records.result())
+  assert runs.read_metrics(workdir) == [records.row(1)]
   with (
     runs.opened(workdir, CONFIG, overwrite=False) as finished,
     runs.opened(workdir, CONFIG, overwrite=False) as also_finished,
@@ -107,7 +109,7 @@ def test_run_killed_during_deletion_is_still_a_run(tmp_path, monkeypatch):
   workdir = _workdir(tmp_path)
   for step in (1, 2):
     runs.save_state(workdir, step, _state(step))
-  runs.write_result(workdir, {"loss": 1.5})
+  runs.write_result(workdir, records.result())
 
   def killed(path):
     raise KeyboardInterrupt
@@ -125,8 +127,11 @@ def test_run_of_another_version_is_refused(tmp_path):
   made = json.loads((workdir / "environment.json").read_text())
   assert made["format"] == runs.FORMAT
   for change, message in (
-    ({"format": 7, "icl_causal": "9.9"}, r"was made by icl_causal 9\.9, and "),
-    ({"format": None, "icl_causal": "< 0.1"}, "was made by icl_causal < 0.1,"),
+    ({"format": 3, "icl_causal": "9.9"}, r"has format 3 of icl_causal 9\.9, "),
+    (
+      {"format": None, "icl_causal": "< 0.1"},
+      "has format None of icl_causal <",
+    ),
   ):
     (workdir / "environment.json").write_text(json.dumps(made | change))
     for read in (
@@ -153,22 +158,6 @@ def test_errors_name_missing_and_damaged_files(tmp_path):
     with pytest.raises(runs.RunError, match=r"config\.json is damaged"):
       runs.prepare(workdir, CONFIG, overwrite=False)
   (workdir / "config.json").write_bytes(text)
-  (workdir / "metrics.jsonl").write_bytes(b'{"step": 0}\n{"ste\xff\n{')
-  with pytest.raises(runs.RunError, match=r"metrics\.jsonl is damaged in line"):
-    runs.read_metrics(workdir)
-
-
-def test_metrics_with_an_incomplete_line_are_truncated_to_a_step(tmp_path):
-  workdir = _workdir(tmp_path)
-  rows = [{"step": step, "loss": 1 / (step + 1)} for step in (0, 10, 20)]
-  for row in rows:
-    runs.append_metrics(workdir, row)
-  with open(workdir / "metrics.jsonl", "a") as file:
-    file.write('{"step": 30, "lo')
-  assert runs.read_metrics(workdir) == rows
-  assert runs.truncate_metrics(workdir, 10) == rows[:2]
-  runs.append_metrics(workdir, {"step": 20})
-  assert runs.read_metrics(workdir) == [*rows[:2], {"step": 20}]
 
 
 def test_failed_run_is_done_but_not_finished(tmp_path):
@@ -181,47 +170,93 @@ def test_failed_run_is_done_but_not_finished(tmp_path):
   assert not runs.is_finished(workdir)
 
 
-def _maps(num: int, heads: int, T: int):
-  """Random causal attention maps; each row is a law."""
-  weights = np.random.default_rng(0).gamma(0.5, size=(num, heads, T, T))
-  weights *= np.tri(T)
-  return weights / weights.sum(-1, keepdims=True)
+CHANGES = {
+  "result.json": lambda w: runs.read_result(w),
+  "failed.json": lambda w: runs.read_failure(w),
+  "environment.json": lambda w: runs.read_config(w),
+  "config.json": lambda w: runs.read_config(w),
+}
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 2), (3, 2, 20), (2, 1, 129)])
-def test_attention_history_round_trip(tmp_path, shape):
-  num, heads, T = shape
-  maps, steps = _maps(num, heads, T), list(range(0, 10 * num, 10))
-  assert runs.read_attention(tmp_path) == {}
-  runs.write_attention(tmp_path, steps, list(maps))
-  read = runs.read_attention(tmp_path)
-  assert list(read) == steps
-  for step, map_HxTxT in zip(steps, maps, strict=True):
-    assert read[step].shape == (heads, T, T)
-    np.testing.assert_allclose(read[step], map_HxTxT, rtol=0, atol=1e-3)
-    assert not np.triu(read[step], 1).any()
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_changed_digit_is_noticed(tmp_path, name):
+  workdir = _workdir(tmp_path)
+  runs.append_metrics(workdir, records.row(0))
+  runs.write_result(workdir, records.result())
+  runs.write_failure(workdir, {"step": 3, "what": "the loss is not finite"})
+  CHANGES[name](workdir)
+  text = (workdir / name).read_text()
+  digits = [match.start() for match in re.finditer(r"\d", text)]
+  for at in digits:
+    changed = f"{text[:at]}{(int(text[at]) + 1) % 10}{text[at + 1 :]}"
+    (workdir / name).write_text(changed)
+    with pytest.raises(runs.RunError, match=r"damaged|format") as caught:
+      CHANGES[name](workdir)
+    assert "\n" not in str(caught.value)
 
 
-def test_attention_history_is_stored_as_lower_triangles_of_float16(tmp_path):
-  num, heads, T = 50, 2, 20
-  runs.write_attention(tmp_path, range(num), list(_maps(num, heads, T)))
-  path = tmp_path / "attention.npz"
-  with np.load(path, allow_pickle=False) as arrays:
-    lower = arrays["lower_NxHxM"]
-  assert (lower.dtype, lower.shape) == (np.float16, (num, heads, 210))
-  assert path.stat().st_size < 2 * num * heads * 210 + 8 * num + 1000
+@pytest.mark.parametrize("name", ["result.json", "failed.json"])
+def test_the_record_of_another_run_is_noticed(tmp_path, name):
+  workdirs = [tmp_path / "a", tmp_path / "b"]
+  for seed, workdir in enumerate(workdirs):
+    runs.prepare(workdir, CONFIG | {"seed": seed}, overwrite=False)
+    runs.write_result(workdir, records.result())
+    runs.write_failure(workdir, {"step": 3, "what": "the loss is not finite"})
+  (workdirs[0] / name).replace(workdirs[1] / name)
+  with pytest.raises(runs.RunError, match=f"{name} is damaged, or config"):
+    CHANGES[name](workdirs[1])
 
 
-def test_damaged_attention_history_is_reported_in_one_line(tmp_path):
-  runs.write_attention(tmp_path, [0, 2], list(_maps(2, 1, 6)))
-  path = tmp_path / "attention.npz"
-  data = path.read_bytes()
-  damaged = [data[:length] for length in range(0, len(data), 7)]
-  damaged += [b"garbage", b"\0" * 500, data[:60] + b"\xff\0" + data[62:]]
-  for content in damaged:
-    path.write_bytes(content)
-    with pytest.raises(
-      runs.RunError, match=r"attention\.npz is damaged: .+"
-    ) as e:
-      runs.read_attention(tmp_path)
-    assert "\n" not in str(e.value)
+def test_lost_last_rows_of_a_finished_run_are_noticed(tmp_path):
+  workdir = _workdir(tmp_path)
+  for step in (0, 2, 4):
+    runs.append_metrics(workdir, records.row(step))
+  runs.write_result(workdir, records.result())
+  lines = (workdir / "metrics.jsonl").read_text().splitlines(keepends=True)
+  for kept in (lines[:2], [], [*lines[:2], lines[2][:-5]]):
+    (workdir / "metrics.jsonl").write_text("".join(kept))
+    with pytest.raises(runs.RunError, match="damaged"):
+      runs.read_result(workdir)
+
+
+@pytest.mark.parametrize(
+  ("name", "value"),
+  [
+    ("loss", None),
+    ("loss", "1.5"),
+    ("edges", 1.5),
+    ("edges", True),
+    ("excess_loss", [1]),
+    ("entropy", {}),
+  ],
+)
+def test_types_of_a_result(tmp_path, name, value):
+  workdir = _workdir(tmp_path)
+  runs.write_result(workdir, records.result(**{name: value}))
+  message = f"result.json is damaged: its {name} is "
+  with pytest.raises(runs.RunError, match=message):
+    runs.read_result(workdir)
+  nothing = {k: v for k, v in records.result().items() if k != name}
+  runs.write_result(workdir, nothing)
+  with pytest.raises(runs.RunError, match=message + "missing"):
+    runs.read_result(workdir)
+
+
+@pytest.mark.parametrize("name", ["a.b", "__class__"])
+def test_names_that_a_config_can_not_have(tmp_path, name):
+  workdir = tmp_path / "run"
+  runs.prepare(workdir, CONFIG | {name: 1}, overwrite=False)
+  with pytest.raises(runs.RunError, match=r"config\.json is damaged: ") as e:
+    runs.read_config(workdir)
+  assert "\n" not in str(e.value)
+
+
+def test_a_renamed_member_is_noticed(tmp_path):
+  workdir = tmp_path / "members" / record.digest(CONFIG)
+  runs.prepare(workdir, CONFIG, overwrite=False)
+  runs.write_result(workdir, records.result())
+  runs.read_result(workdir)
+  renamed = workdir.rename(tmp_path / "members" / ("0" * 12))
+  for read in (runs.read_config, runs.read_result):
+    with pytest.raises(runs.RunError, match="is not its run"):
+      read(renamed)

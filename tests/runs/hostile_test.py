@@ -6,6 +6,7 @@ line.
 
 import io
 import os
+import re
 import zipfile
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 from icl_causal import runs
 from icl_causal.runs import checkpoints
 from icl_causal.runs import directory
+from tests.support import records
 
 CONFIG = {"seed": 0, "graph": {"name": "chain", "T": 5}}
 STATE = {"W": np.arange(6, dtype=np.float32)}
@@ -47,7 +49,7 @@ def _refused(function, *arguments, **named):
 
 
 WRITES = {
-  "metrics.jsonl": lambda w: runs.append_metrics(w, {"step": 1}),
+  "metrics.jsonl": lambda w: runs.append_metrics(w, records.row(1)),
   ".lock": lambda w: runs.lock(w).__enter__(),
 }
 
@@ -63,7 +65,7 @@ def test_only_regular_files_are_written(workdir, outside, name, kind):
     "folder": lambda: path.mkdir(),
   }
   make[kind]()
-  assert "can't write" in _refused(WRITES[name], workdir)
+  assert re.search("can't write|is damaged", _refused(WRITES[name], workdir))
 
 
 @pytest.mark.parametrize("name", ["result.json", "figures/loss.png"])
@@ -110,7 +112,7 @@ READS = {
   "config.json": runs.read_config,
   "environment.json": runs.read_config,
   "metrics.jsonl": runs.read_metrics,
-  "attention.npz": runs.read_attention,
+  "attention.jsonl": runs.read_attention,
   "result.json": runs.read_result,
   "failed.json": runs.read_failure,
 }
@@ -161,26 +163,23 @@ def _bomb(array_bytes: int) -> bytes:
   buffer, header = io.BytesIO(), io.BytesIO()
   shape = {"descr": "<f4", "fortran_order": False, "shape": (array_bytes // 4,)}
   np.lib.format.write_array_header_1_0(header, shape)
-  with (
-    zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive,
-    archive.open("['W'].npy", "w", force_zip64=True) as entry,
-  ):
-    entry.write(header.getvalue())
-    for _ in range(array_bytes // 2**24):
-      entry.write(bytes(2**24))
+  with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+    archive.writestr("saved.npy", b"")
+    with archive.open("['W'].npy", "w", force_zip64=True) as entry:
+      entry.write(header.getvalue())
+      for _ in range(array_bytes // 2**24):
+        entry.write(bytes(2**24))
   return buffer.getvalue()
 
 
 def test_archives_are_not_unpacked_before_their_sizes_are_checked(workdir):
-  bomb = _bomb(2**30 + 2**24)
+  bomb = _bomb(2**28)
   assert len(bomb) < 2**22
   runs.save_state(workdir, 1, STATE)
   path = workdir / "checkpoints" / "1.npz"
   path.write_bytes(bomb)
   with pytest.raises(ValueError, match=r"its \['W'\]\.npy has \d+ bytes"):
     checkpoints.read_state(workdir, 1, STATE)
-  (workdir / "attention.npz").write_bytes(bomb)
-  assert "larger than 1 GiB" in _refused(runs.read_attention, workdir)
 
 
 def test_overwrite_deletes_runs_only(tmp_path, workdir):

@@ -1,6 +1,5 @@
 """A run directory, opened after training."""
 
-import json
 import shutil
 
 import jax
@@ -165,7 +164,7 @@ def test_damaged_checkpoint_is_a_warning(copy):
   run = runs.load(copy)
   assert list(run.params) == [4]
   assert len(run.warnings) == 1
-  assert "the checkpoint of step 2 can't be read (" in run.warnings[0]
+  assert "the checkpoint of step 2 can't be used (" in run.warnings[0]
   assert "\n" not in run.warnings[0]
   assert _bytes(copy) == before
 
@@ -179,10 +178,13 @@ def test_damaged_checkpoint_is_a_warning(copy):
     ("train", "optimizer"),
   ],
 )
-def test_unregistered_part_is_reported_in_one_line(copy, group, field):
-  record = runs.read_config(copy)
-  record[group][field] = "banana"
-  (copy / "config.json").write_text(json.dumps(record))
+def test_unregistered_part_is_reported_in_one_line(
+  tmp_path, copy, group, field
+):
+  config = runs.read_config(copy)
+  config[group][field] = "banana"
+  copy = tmp_path / "changed"
+  runs.prepare(copy, config, overwrite=False)
   message = rf"{group}\.{field} = 'banana': .* import the config file that"
   with pytest.raises(runs.RunError, match=message) as caught:
     runs.load(copy)

@@ -124,3 +124,14 @@ def test_load_sweep_opens_the_members(finished, tmp_path):
   opened = members[4].load()
   assert opened.config.graph.seed == 2
   assert opened.result == runs.read_result(planned[4].workdir)
+
+
+def test_cells_of_the_table_are_no_formulas(tmp_path):
+  row = {"run": "=1+1", "status": "@SUM(A1)", "loss": -0.5, "name": "-x"}
+  summary.write_table(tmp_path, [row, row | {"run": "+1", "name": "\tx"}])
+  text = (tmp_path / "table.csv").read_text()
+  assert text == (
+    "run,status,loss,name\n'=1+1,'@SUM(A1),-0.5,'-x\n'+1,'@SUM(A1),-0.5,'\tx\n"
+  )
+  rows = (tmp_path / "table.jsonl").read_text().splitlines()
+  assert json.loads(rows[0]) == row
