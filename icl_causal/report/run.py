@@ -38,8 +38,8 @@ def write(workdir: pathlib.Path):
     raise runs.RunError(f"{workdir} is not finished: it has no result.json")
   if not run.attention:
     raise runs.RunError(f"{workdir} has no attention.jsonl to draw")
-  if run.warnings:
-    raise runs.RunError(f"{workdir}: {run.warnings[-1]}")
+  if run.result["steps"] not in run.params:
+    raise runs.RunError(f"{workdir}: {'; '.join(run.warnings)}")
   for name, figure in figures(run).items():
     runs.save_figure(workdir, name, figure)
   T = run.graph.parents_TxK.shape[0]

@@ -173,7 +173,7 @@ def test_a_damaged_state_of_one_member_sets_all_back(
   calls = small_sweeps.count_calls(monkeypatch)
   loop.train_batch(batch, AT_ONCE)
   assert calls == [2, 4, 6]
-  message = "warning: the checkpoint of step 4 can't be read and was moved to"
+  message = "warning: the checkpoint of step 4 can't be used and was moved to"
   assert capsys.readouterr().err.startswith(message)
   assert (batch[2].workdir / "damaged_checkpoints" / "4.1.npz").exists()
   assert artifacts.by_sweep(workdir) == expected
@@ -195,8 +195,23 @@ def test_states_after_the_common_step_are_deleted_first(stopped, monkeypatch):
   assert _steps(batch[0]) == [4]
 
 
-@pytest.mark.parametrize("kept", [2, -1])
-def test_metrics_that_end_before_the_state_are_refused(stopped, kept):
+def test_lost_rows_set_the_batch_back_to_the_state_before_them(
+  finished, stopped, capsys
+):
+  _, expected, _ = finished
+  workdir, batch = stopped
+  path = batch[2].workdir / "metrics.jsonl"
+  lines = path.read_bytes().splitlines(keepends=True)
+  path.write_bytes(b"".join([*lines[:2], lines[2].replace(b"4", b"5", 1)]))
+  loop.train_batch(batch, AT_ONCE)
+  (line,) = capsys.readouterr().err.splitlines()
+  assert "the checkpoint of step 4 can't be used" in line
+  assert f"{path}, line 3, is damaged" in line
+  assert artifacts.by_sweep(workdir) == expected
+
+
+@pytest.mark.parametrize("kept", [0, -1])
+def test_metrics_that_end_before_every_state_are_refused(stopped, kept):
   _, batch = stopped
   runs.truncate_history(batch[2].workdir, kept)
   before = artifacts.all_bytes(batch[2].workdir / "checkpoints")

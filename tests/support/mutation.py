@@ -126,9 +126,9 @@ FAULTS = (
     "icl_causal/parallel", "padding = -len(runs) %", "padding = len(runs) %"
   ),
   Fault(
-    "icl_causal/runs/directory",
-    'if row["step"] <= step]',
-    'if row["step"] < step]',
+    "icl_causal/runs/history",
+    'if row["step"] > step:',
+    'if row["step"] >= step:',
   ),
   Fault(
     "icl_causal/bayes",
@@ -274,10 +274,10 @@ FAULTS = (
     "step",
   ),
   Fault(
-    "experiments/harness/resume",
-    'if not rows or rows[-1]["step"] != step:',
-    "if not rows:",
-    ("harness/loop",),
+    "icl_causal/runs/checkpoints",
+    "if checksum not in file.checksums:",
+    "if not file.checksums:",
+    ("runs/history",),
   ),
   Fault(
     "experiments/harness/tables",
