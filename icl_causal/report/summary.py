@@ -43,7 +43,7 @@ def baselines(result: Mapping) -> dict[str, float]:
 def _edge_posterior(result: Mapping) -> tuple[str, str]:
   """The loss of the edge posterior, with the prior that it assumes."""
   if result["edge_posterior_loss"] is None:
-    loss = _number(result["dirichlet_edge_posterior_loss"])
+    loss = _number(result.get("dirichlet_edge_posterior_loss"))
     return ("  Dirichlet edge posterior", loss)
   return ("  edge posterior", _number(result["edge_posterior_loss"]))
 

@@ -22,7 +22,10 @@ from icl_causal.runs.files import RunError
 Fields = Mapping[str, Any]
 
 NUMBER = int | float
-RESULT: dict[str, Any] = {
+# Of a result that is recorded under results/, also by earlier versions.
+RECORDED: dict[str, Any] = {
+  "run": str,
+  "seed": int,
   "steps": int,
   "loss": NUMBER,
   "loss_standard_error": NUMBER,
@@ -43,6 +46,14 @@ RESULT: dict[str, Any] = {
   "wall_seconds": NUMBER,
   "saving_seconds": NUMBER,
 }
+RESULT: dict[str, Any] = {
+  name: types for name, types in RECORDED.items() if name not in ("run", "seed")
+}
+RESULT |= {
+  "exact_posterior_loss_standard_error": NUMBER | None,
+  "exact_posterior_bias": NUMBER | None,
+  "position_attention_mean": NUMBER | None,
+}
 METRICS: Fields = {
   "step": int,
   **{
@@ -59,9 +70,7 @@ METRICS: Fields = {
 }
 ATTENTION: Fields = {"step": int, "heads": int, "lower": str}
 FAILURE: Fields = {"step": int, "what": str}
-# A row of a sweep's table, and a result that is recorded under results/.
 TABLE: Fields = {"run": str, "status": str}
-RECORDED: Fields = RESULT | {"run": str, "seed": int}
 # The checksum of a line and its end.
 _TAIL = re.compile(rb', "checksum": "([0-9a-f]{8})"}\n')
 _TAIL_BYTES = 26
