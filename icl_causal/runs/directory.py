@@ -15,10 +15,12 @@ this run. A write error is reported in one line.
 
 from collections.abc import Iterator, Mapping
 import contextlib
+import functools
 import json
 import os
 import pathlib
 import shutil
+import sys
 import zlib
 
 from icl_causal.config import record
@@ -81,6 +83,8 @@ def prepare(workdir: pathlib.Path, config: Mapping, overwrite: bool) -> bool:
   if config_path.exists() and not overwrite:
     expected = json.loads(record.canonical(config))
     _check_same(read_config(workdir), expected, workdir)
+    if not is_finished(workdir):
+      _note_machine(workdir)
     return is_finished(workdir)
   with files.writing(workdir):
     workdir.mkdir(parents=True, exist_ok=True)
@@ -199,6 +203,31 @@ def _end_of_history(workdir: pathlib.Path) -> int:
 
 def _is_member(workdir: pathlib.Path) -> bool:
   return workdir.parent.name == "members"
+
+
+def _note_machine(workdir: pathlib.Path):
+  """Records the machine of a resumed run if it is not the one before."""
+  made, now = read_environment(workdir), environment.machine()
+  last = (made["resumed"] or [made])[-1]
+  before = record.flatten(last) if isinstance(last, dict) else {}
+  changes = [
+    f"{name} was {before.get(name)} and is {value}"
+    for name, value in record.flatten(now).items()
+    if before.get(name) != value
+  ]
+  if changes:
+    made["resumed"].append(now)
+    start = records.checksum_of_config(workdir)
+    records.write(workdir / "environment.json", made, start)
+    _warn(
+      f"a run resumes elsewhere ({', '.join(changes)}): numbers may differ "
+      "from those of an uninterrupted run in the last digits"
+    )
+
+
+@functools.cache  # the runs of a sweep say the same
+def _warn(message: str):
+  print(f"warning: {message}", file=sys.stderr)
 
 
 def _refuse_foreign(workdir: pathlib.Path):

@@ -1,5 +1,6 @@
 """What a run ran on: versions, devices, and the revision of this code."""
 
+import functools
 import importlib.metadata
 import os
 import pathlib
@@ -12,7 +13,13 @@ import jax
 # The format of run directories. It is raised by a change after which an older
 # directory, its states or its data would be misread.
 FORMAT = 4
-FIELDS = {"versions": dict, "backend": str, "devices": list, "processes": int}
+FIELDS = {
+  "versions": dict,
+  "backend": str,
+  "devices": list,
+  "processes": int,
+  "resumed": list,
+}
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
@@ -24,13 +31,21 @@ def environment() -> dict:
     "format": FORMAT,
     "python": platform.python_version(),
     "platform": platform.platform(),
+    **machine(),
+    "resumed": [],
+    "xla_flags": os.environ.get("XLA_FLAGS", ""),
+    "command": sys.argv,
+    "git_revision": _git_revision(),
+  }
+
+
+def machine() -> dict:
+  """The part of it on which the last digits of a result depend."""
+  return {
     "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
     "backend": jax.default_backend(),
     "devices": [device.device_kind for device in jax.devices()],
     "processes": jax.process_count(),
-    "xla_flags": os.environ.get("XLA_FLAGS", ""),
-    "command": sys.argv,
-    "git_revision": _git_revision(),
   }
 
 
@@ -39,6 +54,7 @@ def version() -> str:
   return importlib.metadata.version("icl-causal")
 
 
+@functools.cache  # the members of a sweep have the same
 def _git_revision() -> str | None:
   """Of the code, with a + if it has uncommitted changes."""
   command = ["git", "describe", "--always", "--dirty=+", "--abbrev=40"]

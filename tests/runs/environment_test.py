@@ -3,6 +3,7 @@ import sys
 
 import jax
 
+from icl_causal import runs
 from icl_causal.config import record
 from icl_causal.runs import environment
 
@@ -25,4 +26,34 @@ def test_environment_has_versions_devices_and_revision():
 
 def test_without_git_there_is_no_revision(monkeypatch):
   monkeypatch.setenv("PATH", "")
+  environment._git_revision.cache_clear()
   assert environment.environment()["git_revision"] is None
+  environment._git_revision.cache_clear()
+
+
+def test_a_run_that_resumes_elsewhere_says_so_once(
+  tmp_path, monkeypatch, capsys
+):
+  config, here = {"seed": 0}, environment.machine()
+  workdirs = [tmp_path / "a", tmp_path / "b"]
+
+  def prepare():
+    for workdir in workdirs:
+      runs.prepare(workdir, config, overwrite=False)
+    return capsys.readouterr().err
+
+  assert prepare() == ""
+  assert prepare() == ""
+  versions = here["versions"] | {"jax": "0.0.1"}
+  there = here | {"devices": ["cpu"] * 7, "versions": versions}
+  monkeypatch.setattr(environment, "machine", lambda: there)
+  assert prepare() == (
+    f"warning: a run resumes elsewhere (versions.jax was {jax.__version__} and "
+    f"is 0.0.1, devices was {here['devices']} and is {there['devices']}): "
+    "numbers may differ from those of an uninterrupted run in the last digits\n"
+  )
+  assert prepare() == ""
+  for workdir in workdirs:
+    made = runs.read_environment(workdir)
+    assert made["devices"] == here["devices"]
+    assert made["resumed"] == [there]
