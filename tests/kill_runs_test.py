@@ -4,4 +4,4 @@ from tests.support import kill_runs
 
 
 def test_a_killed_run_resumes_to_the_same_files(tmp_path):
-  assert kill_runs.trials(1, seed=0, folder=tmp_path) == 1
+  assert kill_runs.trials(1, 0, tmp_path, ["joint"]) == 1

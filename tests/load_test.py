@@ -1,0 +1,36 @@
+"""Small sizes of `tests.support.load`: nothing grows with the steps so far."""
+
+import tracemalloc
+
+import numpy as np
+
+from tests.support import load
+
+
+def test_an_evaluation_costs_the_same_after_many(tmp_path):
+  """In memory, and in what it reads and writes."""
+  load.append(tmp_path, range(100))
+  tracemalloc.start()
+  load.append(tmp_path, range(100, 200))
+  first, _ = tracemalloc.get_traced_memory()
+  load.append(tmp_path, range(200, 2200))
+  second, peak = tracemalloc.get_traced_memory()
+  tracemalloc.stop()
+  assert second - first < 20_000
+  assert peak < 10**6
+  sizes = [
+    len(line)
+    for name in ("metrics.jsonl", "attention.jsonl")
+    for line in (tmp_path / name).read_bytes().splitlines()
+  ]
+  assert len(sizes) == 2 * 2200
+  assert np.ptp(sizes[:2200]) < 40
+
+
+def test_a_long_history_is_opened(tmp_path):
+  measured = dict(load.history(tmp_path / "run", 1000))
+  assert set(measured) == {
+    "first tenth of the rows",
+    "last tenth of the rows",
+    "opening the run",
+  }
