@@ -23,9 +23,9 @@ def _step_of_adam(model, x_T):
     ],
   )
   gradient = jax.jit(
-    jax.grad(lambda p: -jnp.log(model.apply({"params": p}, x_T)[0][0]))
+    jax.grad(lambda p: model.apply({"params": p}, x_T)[1]["logits_S"][0])
   )(params)
-  optimizer = optax.adam(0.01, eps=0)
+  optimizer = optax.adam(0.01, eps=1e-12)
   updates, _ = optimizer.update(gradient, optimizer.init(params))
   return params, optax.apply_updates(params, updates)
 
