@@ -52,7 +52,7 @@ def get_config(variant_and_tier: str = "forests,quick") -> ConfigDict:
   else:
     config.train.update(steps=2**14, schedule="constant")
   config.eval.update(
-    test_size=2**14, posterior_prompts=2**10, posterior_samples=256
+    test_size=2**14, posterior_prompts=2**12, posterior_samples=256
   )
   config.sweep = {
     "grid": {"graph": {"seed": tuple(range(20))}},

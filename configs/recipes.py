@@ -145,6 +145,8 @@ def get_config(task_and_tier: str = "chain") -> ConfigDict:
     graph_seeds = (200, 201, 202)
     del base["sweep"]
   base.train.update(steps=steps, batch_size=batch_size, eval_every=2**7)
+  prompts, samples = (2**10, 256) if task == "forests" else (2**12, 128)
+  base.eval.update(posterior_prompts=prompts, posterior_samples=samples)
   return ConfigDict(
     {
       "task": task,

@@ -44,6 +44,36 @@ _DEFAULTS = {
     "batch_size": 256,
     "num_kernels": 128,
   },
+  "key_lemma": {
+    "T": 20,
+    # (S, alpha, gamma, stay)
+    "cases": (
+      (3, 0.1, 0.0, 0.0),
+      (10, 0.1, 0.0, 0.0),
+      (3, 1.0, 0.3, 0.0),
+      (10, 1.0, 0.3, 0.0),
+      (3, 0.1, 0.0, 0.5),
+      (10, 0.1, 0.0, 0.5),
+    ),
+    "beta0": 0.1,
+    "epsilon": 0.05,
+    "root_probability": 0.5,
+    "num_graphs": 64,
+    "num_batches": 32,
+    "batch_size": 512,
+    "num_kernels": 4096,
+  },
+  "assumptions": {
+    # (S, alpha, gamma)
+    "cases": (
+      (3, 1.0, 0.3),
+      (3, 0.1, 0.3),
+      (3, 1.0, 0.1),
+      (10, 1.0, 0.3),
+      (10, 0.1, 0.3),
+    ),
+    "num_kernels": 2**14,
+  },
   "roots": {
     "T": (20, 40, 80, 160),
     "batch_size": (512, 8192),
@@ -70,20 +100,24 @@ _DEFAULTS = {
     "alpha": 1.0,
     "gamma": 0.3,
     "beta0": 0.1,
-    "steps": 192,
-    "first_steps": 64,
-    "batch_size": 512,
-    "learning_rate": 12.5,  # times T^2
+    # Powers of T of the rate and of the number of steps of stage 1; the rate
+    # and the number of steps below are for the least T.
+    "schedules": ((2.0, 0.0), (1.0, 1.0), (1.0, 0.0)),
+    "learning_rate": 12800.0,
+    "first_steps": 16,
     "second_learning_rate": 30.0,
-    "num_runs": 3,
+    "second_steps": 128,
+    "batch_size": 512,
+    "converged": 0.9,
+    "num_runs": 8,
     "test_size": 4096,
   },
   "posterior": {
     "T": 20,
     "alpha": 0.1,
     "root_probability": 0.5,
-    # (S, prompts, samples)
-    "cases": ((2, 32, 256), (3, 8, 512), (10, 2, 512)),
+    # (S, keys, prompts of a key, samples)
+    "cases": ((2, 20, 16, 128), (3, 4, 2, 512), (10, 2, 1, 512)),
     "reference_samples": 2**20,
   },
   "second_layer": {

@@ -8,7 +8,7 @@ the first run of each recipe alone instead, with an evaluation every 16 steps,
 and draws the layer-1 attention during training to docs/recipes/TASK.png.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import pathlib
 
 from absl import flags
@@ -21,6 +21,7 @@ from experiments.harness import loop
 from experiments.harness import signals
 from experiments.harness import suite
 from experiments.harness import tables
+from experiments.harness import verdicts
 from experiments.harness.grid import Run
 from icl_causal import graphs
 from icl_causal import models
@@ -78,18 +79,23 @@ def planned(
 
 
 def table(runs_of: dict[str, list[Run]]) -> tuple[list[str], list[list]]:
-  """Header and rows: means over seeds and graphs, with standard errors."""
+  """Header and rows: means, with the standard error over graphs or seeds."""
   header = ["recipe", "runs", "edges", "attention", "false parents"]
   header += ["excess", "std. error", "over exact", "asymmetry", "steps"]
   header += ["seconds a run"]
   rows = []
   for name, group in runs_of.items():
-    results = suite.read_results(group)
+    results = [
+      run.point | result
+      for run, result in zip(group, suite.read_results(group), strict=True)
+    ]
 
-    def mean(field, results=results) -> float:
-      return float(np.mean([row[field] for row in results]))
+    def mean(field, results=results) -> float | str:
+      values = [row[field] for row in results]
+      return "-" if None in values else float(np.mean(values))
 
-    excess = [row["excess_loss"] for row in results]
+    excess = excess_of(results)
+    wall_seconds = sum(row["wall_seconds"] for row in results)
     recovered, edges, false_parents = (
       sum(row[field] for row in results)
       for field in ("edges_recovered", "edges", "false_parents")
@@ -101,15 +107,21 @@ def table(runs_of: dict[str, list[Run]]) -> tuple[list[str], list[list]]:
         f"{recovered} of {edges}",
         mean("parent_attention_mean"),
         false_parents,
-        mean("excess_loss"),
-        float(np.std(excess, ddof=1) / len(excess) ** 0.5),
+        excess.value,
+        excess.error,
         mean("excess_over_exact"),
         _asymmetry(group),
         results[0]["steps"],
-        mean("wall_seconds") / len(results),  # they are trained side by side
+        wall_seconds / len(results) ** 2,  # they are trained side by side
       ]
     )
   return header, rows
+
+
+def excess_of(results: Sequence[Mapping]) -> verdicts.Estimate:
+  """The mean excess of a recipe; runs of one graph are averaged first."""
+  unit = "graphs" if "graph.seed" in results[0] else "seeds"
+  return verdicts.mean_over(results, "excess_loss", unit)
 
 
 def film_run(run: Run) -> Run:

@@ -38,9 +38,12 @@ def dirichlet(alpha, root_law: RootLaw | None = None) -> Prior:
 def floored_dirichlet(alpha, gamma, root_law: RootLaw | None = None) -> Prior:
   """Rows (1 - gamma) * Dirichlet(alpha * 1_S) + gamma / S.
 
-  Every entry is at least gamma / S. With gamma > 0 this prior satisfies all
-  assumptions of the theory: a lower bound, non-degeneracy, symmetry under
-  relabelling of the states, and a constant mean.
+  Of the assumptions of the theory on the prior, it satisfies the lower bound
+  (every entry is at least gamma / S, for gamma > 0), symmetry under relabelling
+  of the states, and a constant mean (E pi = 1/S in every entry). Whether it is
+  non-degenerate depends on the definition: the mean distance of pi from
+  1 mu^T is positive for gamma < 1, but the distance has no positive lower bound
+  over kernels. With gamma = 1, pi is uniform and all kernels are degenerate.
 
   Args:
     alpha: concentration, positive; may be traced.

@@ -179,6 +179,35 @@ def test_floored_dirichlet():
   )
 
 
+def test_assumptions_of_floored_dirichlet():
+  """Bound, constant mean, symmetry; degenerate only at gamma = 1."""
+  S, alpha, gamma, num = 3, 0.5, 0.3, 50_000
+  keys = jax.random.split(jax.random.key(8), num)
+
+  def draw(gamma):
+    prior = priors.floored_dirichlet(alpha, gamma)
+    kernels = jax.jit(jax.vmap(lambda key: prior(key, S, 1)))(keys)
+    return np.asarray(kernels, np.float64)[:, :S]
+
+  def largest_z(values):
+    error = values.std(axis=0) / np.sqrt(num)
+    return np.abs(values.mean(axis=0) / error).max()
+
+  pi = draw(gamma)
+  assert pi.min() >= gamma / S - 1e-6
+  assert largest_z(pi - 1 / S) < 5
+  relabelled = pi[:, [1, 2, 0]][:, :, [1, 2, 0]]
+  for power in (2, 3):
+    assert largest_z(pi**power - relabelled**power) < 5
+  mixed, of_relabelled = (
+    np.einsum("nst,ns->n", a, a[:, 0]) for a in (pi, relabelled)
+  )
+  assert largest_z(mixed - of_relabelled) < 5
+  distance = np.linalg.norm(pi - pi.mean(axis=1, keepdims=True), axis=(1, 2))
+  assert 0 < distance.min() < 0.05 < distance.mean()
+  assert np.abs(draw(1.0) - 1 / S).max() < 1e-6
+
+
 def test_fixed():
   pi = jnp.array([[0.9, 0.1], [0.3, 0.7]])
   kernel = priors.fixed(pi)(jax.random.key(0), 2, 1)

@@ -43,9 +43,14 @@ def planned(
     with config.unlocked():
       del config["sweep"]
   return [
-    grid.run(config, point, workdir)
+    grid.run(config, point | {"eval.seed": _test_seed(point)}, workdir)
     for point in grid.points({"seed": range(num_seeds), **axes})
   ]
+
+
+def _test_seed(point: Mapping[str, int]) -> int:
+  """Different test prompts for each seed and graph: independent runs."""
+  return point["seed"] + 1000 * point.get("graph.seed", 0)
 
 
 def train(

@@ -1,7 +1,9 @@
-"""Exact information on random forests: row maxima and data processing.
+"""The data-processing inequality, on exact information matrices.
 
-The parent is the largest entry of every row, and no pair has more information
-than any edge on the path between them. Three minutes.
+The parent is the largest entry j < i of every row, and no pair has more
+information than any edge on the path between them. Both follow from the
+inequality, so this tests the code that computes information. `key_lemma` tests
+the gradient. Three minutes.
 """
 
 import functools

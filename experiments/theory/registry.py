@@ -8,6 +8,7 @@ A check is a module with
 """
 
 import importlib
+import json
 import pathlib
 import time
 import types
@@ -16,6 +17,7 @@ from configs import theory
 from icl_causal import runs
 from icl_causal.config import build
 from icl_causal.config import fields
+from icl_causal.config import record
 
 # The checks are the entries of configs/theory.py.
 CHECKS: dict[str, types.ModuleType] = {
@@ -68,3 +70,38 @@ def result(
         },
       )
   return runs.read_result(workdir, {"header": list, "rows": list})
+
+
+def write_recorded(results: pathlib.Path, config: build.Config, result: dict):
+  """Writes a result under results/TIER, to be committed.
+
+  The first line of the file has the config and all but the rows of the table,
+  then there is a line for each row.
+
+  Args:
+    results: the folder results/TIER.
+    config: of the check.
+    result: from `result`.
+  """
+  head = {"config": config.to_dict(), **result}
+  rows = head.pop("rows")
+  path = _recorded(results, config)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  lines = [json.dumps(line, allow_nan=False) + "\n" for line in (head, *rows)]
+  runs.write_text(path, "".join(lines))
+
+
+def read_recorded(results: pathlib.Path, config: build.Config) -> dict | None:
+  """The result that `write_recorded` wrote for this config, or None."""
+  path = _recorded(results, config)
+  if not path.exists():
+    return None
+  head, *rows = map(json.loads, path.read_text().splitlines())
+  written = record.canonical(head.pop("config"))
+  if written != record.canonical(config.to_dict()):
+    return None
+  return head | {"rows": rows}
+
+
+def _recorded(results: pathlib.Path, config: build.Config) -> pathlib.Path:
+  return results / "theory" / f"{config.check}.jsonl"

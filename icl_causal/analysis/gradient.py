@@ -28,7 +28,8 @@ class Fit(NamedTuple):
     noise: the mean standard error of the measured entries, divided by their
       standard deviation; None likewise.
     edges: number of edges of the graph.
-    recovered: number of edges that are the top entry j < i of their row.
+    recovered: number of edges that are the top entry j <= i of their row,
+      the diagonal included.
   """
 
   correlation: float | None
@@ -120,7 +121,7 @@ def fit(measured_TxT, error_TxT, predicted_TxT, graph: Graph) -> Fit:
     np.asarray(a)[children][chosen]
     for a in (measured_TxT, predicted_TxT, error_TxT)
   )
-  edges = recovery.compare(measured_TxT, graph)
+  edges = recovery.compare(measured_TxT, graph, include_self=True)
   varies = measured.std() > 0 and predicted.std() > 0
   correlation = slope = noise = None
   if varies:

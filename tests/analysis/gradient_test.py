@@ -113,5 +113,8 @@ def test_fit_by_hand():
   entries = np.array([1, -1, -0.4, 0.8, -0.4])
   assert fit.noise == pytest.approx(0.1 / entries.std())
   assert (fit.edges, fit.recovered) == (2, 2)
+  measured[1, 1] = 1.5  # the diagonal above the parent of row 1
+  stays = gradient.fit(measured, np.full((4, 4), 0.1), predicted, graph)
+  assert (stays.edges, stays.recovered) == (2, 1)
   constant = gradient.fit(0 * measured, np.ones((4, 4)), predicted, graph)
   assert constant[:3] == (None, None, None)

@@ -36,7 +36,10 @@ from icl_causal.config import fields
     ("roots", "num_graphs", 0, "num_graphs = 0: must be an integer of at leas"),
     ("pooled", "alpha", 0.0, "alpha = 0.0: must be a number from 1e-06 to"),
     ("pooled", "heads", 2, "heads is not a field of this experiment"),
-    ("theorems", "num_runs", 0, "num_runs = 0: must be an integer of at least"),
+    ("theorems", "num_runs", 1, "num_runs = 1: must be an integer of at least"),
+    ("theorems", "T", (16,), r"T = \(16,\): must be two or more numbers in in"),
+    ("theorems", "T", (32, 16), r"T = \(32, 16\): must be two or more numbers"),
+    ("assumptions", "cases", ((3, 1.0, 1.0),), r"cases = \(\(3, 1.0, 1.0\),"),
     ("theorems", "gamma", 1.5, "gamma = 1.5: must be a number from 0 to 1"),
     ("roots", "check", "root", "check = 'root': must be one of information, "),
     ("roots", "seed", -1, "seed = -1: must be an integer from 0 to"),
@@ -108,6 +111,18 @@ def test_add_a_theory_check(monkeypatch, tmp_path, capsys):
   assert calls == [4]
   registry.result(config, tmp_path / "coin", overwrite=True)
   assert calls == [4, 4]
+
+
+def test_a_recorded_result_is_read_for_its_config_only(tmp_path):
+  config = _coin_config(probability=(0.5, 0.25))
+  assert registry.read_recorded(tmp_path, config) is None
+  result = {"header": ["a", "b"], "rows": [["x", 0.1], ["-", 2]]}
+  result["wall_seconds"] = 1.5
+  registry.write_recorded(tmp_path, config, result)
+  assert registry.read_recorded(tmp_path, config) == result
+  assert registry.read_recorded(tmp_path, _coin_config()) is None
+  lines = (tmp_path / "theory/coin.jsonl").read_text().splitlines()
+  assert lines[1:] == ['["x", 0.1]', '["-", 2]']
 
 
 @pytest.mark.parametrize(
