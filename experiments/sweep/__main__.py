@@ -22,6 +22,7 @@ from experiments.harness import tables
 from experiments.harness.grid import Run
 from experiments.sweep import launch
 from experiments.sweep import summary
+from icl_causal import runs
 from icl_causal.config import record
 
 
@@ -41,6 +42,7 @@ def main():
     )
   stop = signals.install_handlers()
   with distributed.opened(workdir, written, flags.FLAGS.overwrite) as finished:
+    finished = finished and all(runs.is_done(run.workdir) for run in planned)
     if not finished:
       with distributed.raise_together():  # and each waits for the last
         train(workdir, planned, stop)

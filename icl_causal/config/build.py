@@ -99,6 +99,10 @@ def check(config: Config):
 
 def _check_posterior(config: Config):
   prior = config.prior
+  if config.eval.posterior_prompts == 1:
+    raise ConfigError(
+      "eval.posterior_prompts = 1: must be 0, or 2 or more for an error"
+    )
   if (
     config.eval.posterior_prompts
     and is_dirichlet(config)

@@ -63,6 +63,10 @@ def test_fields_of_training(field, value, message):
       {"prior.alpha": 0.001},
       "prior.alpha = 0.001: the exact posterior needs at least 0.01; set eval",
     ),
+    (
+      {"eval.posterior_prompts": 1},
+      "eval.posterior_prompts = 1: must be 0, or",
+    ),
     ({"train.epsilon": 0.0}, "train.epsilon = 0: must be positive for"),
     ({"train.stop": 2.0}, "train.stop = 2.0: must be a number from 0 to 1"),
     (

@@ -2,7 +2,10 @@
 
 import csv
 import json
+import pathlib
 import shutil
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -15,6 +18,8 @@ from experiments.sweep import summary
 from icl_causal import runs
 from tests.support import artifacts
 from tests.support import small_sweeps
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -135,3 +140,25 @@ def test_cells_of_the_table_are_no_formulas(tmp_path):
   )
   rows = (tmp_path / "table.jsonl").read_text().splitlines()
   assert json.loads(rows[0]) == row
+
+
+def test_a_finished_sweep_trains_a_member_whose_result_is_lost(tmp_path):
+  config = tmp_path / "small.py"
+  config.write_text(
+    "from tests.support import small_sweeps\n"
+    "def get_config():\n"
+    "  return small_sweeps.config({'graph': {'seed': (0, 1)}})\n"
+  )
+  workdir = tmp_path / "run"
+
+  def sweep():
+    command = [sys.executable, "-m", "experiments.sweep"]
+    command += [f"--config={config}", f"--workdir={workdir}"]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=300)
+
+  sweep()
+  lost = min((workdir / "members").iterdir()) / "result.json"
+  before = json.loads(lost.read_text())
+  lost.unlink()
+  sweep()
+  assert json.loads(lost.read_text())["loss"] == before["loss"]
