@@ -9,16 +9,19 @@ from tests.support import theory_checks
 
 
 def test_the_exact_posterior_against_both_references():
-  cases = ((2, 3, 32), (3, 2, 32))
+  cases = ((2, 4, 2, 32), (3, 2, 2, 32))
   config = theory_checks.config(
     "posterior", T=5, cases=cases, reference_samples=2**13
   )
   rows = theory_checks.table(posterior.check(config))
-  assert [row["reference"] for row in rows] == ["integral", "8192 samples"]
-  for row, (S, num_prompts, _) in zip(rows, cases, strict=True):
-    assert row["of"] == num_prompts * (S - 1)
+  for row, (S, num_keys, num_prompts, _) in zip(rows, cases, strict=True):
+    assert row["keys"] == num_keys
+    assert row["of"] == num_keys * num_prompts * (S - 1)
     assert row["largest z"] < 5
-    assert abs(row["loss - reference"]) < 0.02
+    assert 0.2 < row["mean z^2"] < 4
+    assert row["largest z"] ** 2 >= row["mean z^2"]
+    assert abs(row["loss - reference"]) < 0.05
+    assert abs(row["estimated bias"]) < 0.02
 
 
 def test_the_references_agree():
