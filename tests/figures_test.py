@@ -180,7 +180,7 @@ def test_recorded_lines_of_other_seeds_stay(small, tmp_path):
 @pytest.mark.parametrize(
   ("line", "message"),
   [
-    ("{}", "line 2, is damaged: its steps is missing"),
+    ("{}", "line 2, is damaged: its run is missing"),
     ("[]", "line 2, is damaged: it is not a JSON object"),
     ('{"loss": NaN}', "line 2, is damaged: "),
     ("{", "line 2, is damaged: "),

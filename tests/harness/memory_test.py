@@ -66,7 +66,6 @@ def test_numbers_of_more_than_31_bits_are_refused(name):
   [
     ({"eval.test_size": 2**17}, 1),
     ({"graph.T": 1500, "prior.S": 3, "eval.test_size": 64}, 1),
-    ({"eval.test_size": 2**16}, 8),
   ],
 )
 def test_estimate_against_the_measured_peak(changes, num):
