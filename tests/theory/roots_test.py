@@ -23,8 +23,9 @@ def test_roots_are_counted_on_the_same_graphs(monkeypatch):
     attention[:, 0, [1, 2, 3], [0, 0, 2]] = 0.9
     if config.train.batch_size == 128:
       attention[0, 0, 3, 2] = 0.1
-    losses = np.ones(num_graphs)
-    return forests.Trained(batch, attention, losses, losses)
+    losses = np.ones((num_graphs, 1))
+    baselines = {"dirichlet_edge_posterior": losses}
+    return forests.Trained(batch, attention, losses, baselines, None)
 
   monkeypatch.setattr(forests, "train", train)
   config = theory_checks.config(
