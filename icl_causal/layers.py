@@ -55,12 +55,34 @@ def mlp(x, name: str, bias_scale: float, passes: bool) -> jax.Array:
   return Linear(D, start, bias_scale, name=f"{name}_out")(hidden)
 
 
+def orthonormal_rows(x_RxD: jax.Array) -> jax.Array:
+  """Orthonormal rows; the first r span what the first r rows of x span.
+
+  By Gram-Schmidt, for R <= D. `jnp.linalg.qr` of jaxlib 0.10.2 can hang for a
+  batch of 256 or more on a CPU with two cores: its calls occupy the threads
+  that they wait for.
+  """
+
+  def add(r, rows_RxD):
+    row_D = x_RxD[r]
+    for _ in range(2):  # rounding leaves a rest after the first time
+      row_D -= (rows_RxD @ row_D) @ rows_RxD
+    return rows_RxD.at[r].set(row_D / jnp.linalg.norm(row_D))
+
+  return jax.lax.fori_loop(0, len(x_RxD), add, jnp.zeros_like(x_RxD))
+
+
+def orthonormal(key, shape: tuple[int, ...]) -> jax.Array:
+  """A start: rows of the last axis orthonormal, in uniform directions."""
+  rows = jnp.vectorize(orthonormal_rows, signature="(r,d)->(r,d)")
+  return rows(jax.random.normal(key, shape))
+
+
 def orthonormal_to(key, E_SxD, T: int) -> jax.Array:
   """T random rows that are orthonormal and orthogonal to the rows of E."""
   S, D = E_SxD.shape
   others_TxD = jax.random.normal(key, (T, D), E_SxD.dtype)
-  Q_DxR, R_RxR = jnp.linalg.qr(jnp.concatenate([E_SxD, others_TxD]).T)
-  return (Q_DxR * jnp.sign(jnp.diagonal(R_RxR))[None])[:, S:].T
+  return orthonormal_rows(jnp.concatenate([E_SxD, others_TxD]))[S:]
 
 
 def start_A(beta0, sink, key, shape, E_SxD, P_TxD, V_HxDxD) -> jax.Array:

@@ -292,7 +292,7 @@ class Standard(_Layered):
     D = self.width
     gauss = nn.initializers.normal(D**-0.5)
     if self.orthonormal:
-      E_SxD = self.param("E", nn.initializers.orthogonal(), (self.S, D))
+      E_SxD = self.param("E", layers.orthonormal, (self.S, D))
       P_TxD = self.param("P", layers.orthonormal_to, E_SxD, self.T)
     else:
       E_SxD = self.param("E", gauss, (self.S, D))
@@ -300,7 +300,7 @@ class Standard(_Layered):
     h = jax.nn.one_hot(x_T, self.S, dtype=E_SxD.dtype) @ E_SxD + P_TxD
     mask = jnp.where(jnp.tri(self.T, dtype=bool), 0, -jnp.inf)
     scale = D**-0.5 if self.scaled else 1.0
-    start_V = nn.initializers.orthogonal() if self.beta0 else gauss
+    start_V = layers.orthonormal if self.beta0 else gauss
     sinks = self.sinks or (0.0,) * len(self.heads)
     out, V_HxDxD = {}, None
     for layer, num_heads in enumerate(self.heads, start=1):

@@ -284,13 +284,17 @@ def _starts(model, x_T, num, **replaced):
 
 def _assert_mean(samples_Nx, expected):
   error = samples_Nx.std(axis=0) / np.sqrt(len(samples_Nx))
-  assert (np.abs(samples_Nx.mean(axis=0) - expected) < 5 * error).all()
+  assert (np.abs(samples_Nx.mean(axis=0) - expected) <= 5 * error).all()
   assert error.max() < 0.03
 
 
 @pytest.mark.parametrize("mlp", ["none", "of_attention"])
 def test_beta0_matches_the_query_with_copied_tokens(mlp):
-  """On average over starts, given a layer 1 that attends to the parents."""
+  """On average over starts, given a layer 1 that attends to the parents.
+
+  The mean of V1 M V1 over orthogonal V1 is M^T / D. So the token that the query
+  copied matches with the tokens themselves, 1 / D as much.
+  """
   S, T, beta0 = 3, 6, 0.8
   model = models.Standard(
     S, T, (1, 1), S + T, mlp, orthonormal=True, beta0=beta0
@@ -308,6 +312,7 @@ def test_beta0_matches_the_query_with_copied_tokens(mlp):
   )
   scores_NxT = np.log(out["attention_2"][:, 0])
   matches_T = (x_T[parents_T] == x_T[-1]).astype(float)
+  matches_T += (x_T == x_T[parents_T[-1]]) / model.width
   passed = beta0 * (0.5 if mlp == "of_attention" else 1)
   _assert_mean(
     scores_NxT[:, :-1] - scores_NxT[:, 2:3],  # position 2 does not match
@@ -331,7 +336,8 @@ def test_beta0_reads_the_tokens_that_layer_2_attends_to(mlp):
 
 def test_sinks_are_the_first_scores_of_the_last_position():
   model = models.Standard(3, 5, (1, 1), 8, orthonormal=True, sinks=(2.0, 3.0))
-  out = _starts(model, jnp.array([0, 1, 2, 0, 1]), 3)
+  x_T = jnp.array([0, 1, 2, 0, 1])
+  out = _starts(model, x_T, 3, V1=lambda p: jnp.zeros_like(p["V1"]))
   uniform = np.tri(5) / np.arange(1, 6)[:, None]
   last = np.append(np.ones(4), np.exp(2))
   uniform[-1] = last / last.sum()
