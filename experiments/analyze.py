@@ -18,6 +18,7 @@ import jax
 import numpy as np
 
 from experiments.harness import app
+from experiments.harness import signals
 from icl_causal import graphs
 from icl_causal import parallel
 from icl_causal import runs
@@ -37,6 +38,7 @@ _CLOSED_FORM = "gradient, closed form"
 
 def main():
   """The command."""
+  signals.end_at_once()
   run = runs.load(app.existing_workdir())
   check(run)
   for warning in run.warnings:

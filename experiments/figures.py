@@ -8,8 +8,6 @@ under runs/TIER, or --workdir; interrupted runs resume. Figures are written to
 results/TIER, or --results, with a line of JSON for the result of each run.
 """
 
-import pathlib
-
 from absl import flags
 import jax
 import numpy as np
@@ -19,6 +17,7 @@ from configs import variants
 from experiments.harness import app
 from experiments.harness import forests
 from experiments.harness import signals
+from experiments.harness import smoke
 from experiments.harness import suite
 from experiments.harness import tables
 from experiments.harness.grid import Run
@@ -36,10 +35,10 @@ def main():
   tier, figure = flags.FLAGS.tier, flags.FLAGS.figure
   numbers = list(paper.FIGURES) if figure == "all" else [figure]
   workdir = app.workdir(tier)
-  results = pathlib.Path(flags.FLAGS.results or f"results/{tier}")
+  results = app.output("results", f"results/{tier}", workdir)
   names = [n for number in numbers for n in paper.FIGURES[number].experiments]
   runs_of = {
-    name: suite.planned(name, tier, flags.FLAGS.seeds, workdir)
+    name: suite.planned(name, tier, flags.FLAGS.seeds, workdir, smoke.is_on())
     for name in names
   }
   suite.train(runs_of, signals.install_handlers())
@@ -174,4 +173,5 @@ if __name__ == "__main__":
   flags.DEFINE_string(
     "results", None, "Directory of the results; by default results/TIER."
   )
+  smoke.define()
   app.run(main)

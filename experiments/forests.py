@@ -14,6 +14,8 @@ from absl import flags
 from experiments.harness import app
 from experiments.harness import forests
 from experiments.harness import progress
+from experiments.harness import signals
+from experiments.harness import smoke
 from icl_causal import runs
 from icl_causal.config import build
 from icl_causal.config import record
@@ -40,6 +42,7 @@ _FIELDS = {
 
 def main():
   """The command."""
+  signals.end_at_once()
   app.use_cores(app.cores())
   config = app.config()
   build.check(config)
@@ -48,6 +51,8 @@ def main():
       f"graph.name = {config.graph.name!r} has no seed: all graphs are equal"
     )
   num_graphs = flags.FLAGS.num_graphs
+  if smoke.is_on():
+    num_graphs = min(num_graphs, 4)
   written = {**config.to_dict(), "num_graphs": num_graphs}
   workdir = app.workdir(f"forests-{record.digest(written)}")
   with runs.opened(workdir, written, flags.FLAGS.overwrite) as finished:

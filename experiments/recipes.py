@@ -45,13 +45,14 @@ def main():
     for name, run in films.items():
       print(f"training {name}", flush=True)
       loop.train_batch([run], 1, stop)
-    path = pathlib.Path(flags.FLAGS.pictures) / f"{config.task}.png"
+    folder = app.output("pictures", "docs/recipes", workdir)
+    path = folder / f"{config.task}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     draw(films).savefig(path, dpi=110)
     print(path)
     return
   suite.train(runs_of, stop)
-  results = pathlib.Path(flags.FLAGS.results)
+  results = app.output("results", "results/recipes", workdir)
   header, rows = table(runs_of)
   every = [run for group in runs_of.values() for run in group]
   suite.write_results(results, config.task, every)
@@ -85,10 +86,7 @@ def table(runs_of: dict[str, list[Run]]) -> tuple[list[str], list[list]]:
   header += ["seconds a run"]
   rows = []
   for name, group in runs_of.items():
-    results = [
-      run.point | result
-      for run, result in zip(group, suite.read_results(group), strict=True)
-    ]
+    results = suite.read_results(group)
 
     def mean(field, results=results) -> float | str:
       values = [row[field] for row in results]
@@ -160,9 +158,13 @@ def _asymmetry(group: list[Run]) -> float | str:
 
 if __name__ == "__main__":
   app.define_run_flags()
-  flags.DEFINE_string("results", "results/recipes", "Where the table goes.")
+  flags.DEFINE_string(
+    "results", None, "Where the table goes; by default results/recipes."
+  )
   flags.DEFINE_bool(
     "films", False, "Draw the attention during training instead of the table."
   )
-  flags.DEFINE_string("pictures", "docs/recipes", "Where the films go.")
+  flags.DEFINE_string(
+    "pictures", None, "Where the films go; by default docs/recipes."
+  )
   app.run(main)

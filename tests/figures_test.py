@@ -7,6 +7,7 @@ import pytest
 
 from configs import paper
 from configs import random_forests
+from configs import rows
 from configs import several_parents
 from configs import single_parent
 from configs import standard
@@ -16,6 +17,7 @@ from experiments.harness import app
 from experiments.harness import grid
 from experiments.harness import signals
 from experiments.harness import suite
+from experiments.harness import verdicts
 from icl_causal import runs
 from tests.support import records
 
@@ -70,11 +72,18 @@ def test_trains_what_is_missing_and_draws(number, small, tmp_path):
   for name, group in runs_of.items():
     suite.write_results(results, name, group)
     path = results / f"{name.replace(' ', '_')}.jsonl"
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [row["seed"] for row in rows] == [run.config.seed for run in group]
-    assert all(row["steps"] == 8 for row in rows)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["seed"] for line in lines] == [r.config.seed for r in group]
+    assert all(line["steps"] == 8 for line in lines)
     recorded = suite.read_recorded(results, name)
     assert list(recorded) == [run.name for run in group]
+    assert suite.read_results(group) == suite.read_results(group, recorded)
+  judged = verdicts.Results(
+    {name: suite.read_results(group) for name, group in runs_of.items()}, {}
+  )
+  for row in rows.ROWS:
+    if row.of in runs_of:
+      assert verdicts.measure(row, judged).num_units in (2, 4)
   header, table = figures.table(runs_of)
   assert len(table) == len(runs_of)
   assert all(len(row) == len(header) for row in table)

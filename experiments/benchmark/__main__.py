@@ -23,13 +23,17 @@ from absl import flags
 from experiments.benchmark import measure
 from experiments.benchmark import tables
 from experiments.harness import app
+from experiments.harness import signals
+from experiments.harness import smoke
 from icl_causal import runs
 
 
 def main():
   """The command."""
+  signals.end_at_once()
   app.use_cores(app.cores())
-  parts, repeats = flags.FLAGS.parts, flags.FLAGS.repeats
+  small = smoke.is_on()
+  parts, repeats = flags.FLAGS.parts, 1 if small else flags.FLAGS.repeats
   for part in parts:
     if part not in measure.PARTS:
       raise app.Refused(
@@ -37,11 +41,11 @@ def main():
       )
   before = _read(flags.FLAGS.before)
   workdir = app.workdir(time.strftime("benchmark-%Y%m%d-%H%M%S"))
-  config = {"parts": parts, "repeats": repeats}
+  config = {"parts": parts, "repeats": repeats, "smoke": small}
   with runs.opened(workdir, config, flags.FLAGS.overwrite) as finished:
     if finished:
       raise app.Refused(f"{workdir} is finished: name another --workdir")
-    result = measure.measure(workdir, parts, repeats)
+    result = measure.measure(workdir, parts, repeats, small)
   print(f"\n{tables.table(result)}\n{workdir}/result.json has every number")
   if before is not None:
     print(f"\n{tables.changes(before, result)}")
@@ -62,4 +66,5 @@ if __name__ == "__main__":
   flags.DEFINE_string("before", None, "An earlier result.json to compare with.")
   flags.DEFINE_string("workdir", None, "Directory; by default one under runs/.")
   flags.DEFINE_bool("overwrite", False, "Delete the contents of the directory.")
+  smoke.define()
   app.run(main)

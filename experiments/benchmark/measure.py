@@ -31,30 +31,46 @@ CASES = {
     for heads in ((1,), (2,), (3,), (1, 1), (2, 1), (3, 1), (1, 2), (1, 3))
   ],
 }
+# With --smoke. The growth is fitted over T >= 64.
+SMALL_CASES = {
+  "step": [Case(3, 6, 16)],
+  "sizes": [Case(3, T, 4) for T in (64, 80)],
+  "batches": [Case(3, 6, 32)],
+  "heads": [Case(3, 6, 16, (2, 1))],
+}
 PARTS = (*CASES, "sweep", "edges", "start")
 
 
-def measure(workdir: pathlib.Path, parts: list[str], repeats: int) -> dict:
+def measure(
+  workdir: pathlib.Path, parts: list[str], repeats: int, small: bool = False
+) -> dict:
   """Measures the parts, and writes the results to `workdir`.
 
   Each row of a table is printed and appended to metrics.jsonl as soon as it is
   measured.
+
+  Args:
+    workdir: a run directory.
+    parts: of `PARTS`.
+    repeats: timings for each number.
+    small: whether the problems are small, as with --smoke.
   """
+  cases, num_runs = (SMALL_CASES, 2) if small else (CASES, 64)
   limits = roofline.measure_limits()
   device = f"{len(jax.devices())} x {jax.devices()[0].device_kind}"
   result: dict = {"device": device, "limits": limits._asdict()}
   for part in parts:
-    if part in CASES:
+    if part in cases:
       print(tables.HEADER, flush=True)
       result[part] = []
-      for case, kind in itertools.product(CASES[part], implementations.KINDS):
+      for case, kind in itertools.product(cases[part], implementations.KINDS):
         row = compare(kind, case, limits, repeats)
         print(tables.line(row), flush=True)
         runs.append_metrics(workdir, row)
         result[part].append(row)
     elif part == "sweep":
       config = many_graphs.get_config("rates")
-      result[part] = side_by_side(repeats, config, num_runs=64)
+      result[part] = side_by_side(repeats, config, num_runs)
     elif part == "edges":
       result[part] = to_all_edges(repeats)
     else:

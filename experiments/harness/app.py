@@ -11,8 +11,10 @@ from absl import flags
 from absl import logging
 import jax
 
+from experiments.harness import compile_cache
 from experiments.harness import config_flag
 from experiments.harness import signals
+from experiments.harness import smoke
 from icl_causal import runs
 from icl_causal.config import changes
 from icl_causal.config import fields
@@ -40,7 +42,7 @@ def run(main: Callable[[], None]):
   def guarded(argv: Sequence[str]):
     configure()
     if flags.FLAGS.compile_cache:
-      keep_compiled()
+      compile_cache.keep()
     try:
       if argv[1:]:
         raise Refused(f"unknown argument {argv[1]!r}: options start with --")
@@ -59,12 +61,7 @@ def run(main: Callable[[], None]):
         _stop(f"JAX_PLATFORMS={platforms}: jax has no such devices here", 2)
       raise
 
-  flags.DEFINE_bool(
-    "compile_cache",
-    True,
-    "Keep compiled programs for the next time, in JAX_COMPILATION_CACHE_DIR or "
-    "else in the user's cache folder.",
-  )
+  compile_cache.define()
   logging.set_verbosity(logging.FATAL)
   app.run(guarded, flags_parser=_parse)
 
@@ -98,22 +95,8 @@ def use_cores(num: int):
     jax.config.update("jax_num_cpu_devices", num)
 
 
-def keep_compiled():
-  """Makes jax keep compiled programs on disk.
-
-  In the directory of jax's own variable, by default icl_causal/jax in the
-  user's cache folder, $XDG_CACHE_HOME or ~/.cache.
-  """
-  if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    folder = pathlib.Path(caches).expanduser() / "icl_causal" / "jax"
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-  if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-
-
 def define_run_flags():
-  """Defines --config, --workdir and --overwrite for the calling command.
+  """Defines --config, --workdir, --overwrite and --smoke for a command.
 
   Flags are defined when a command starts, not when its module is imported, so
   that one process can import several.
@@ -129,6 +112,7 @@ def define_run_flags():
   flags.DEFINE_bool(
     "overwrite", False, "Delete the contents of the run directory first."
   )
+  smoke.define()
 
 
 def define_read_flags():
@@ -142,13 +126,27 @@ def config() -> Any:
   value = flags.FLAGS.config
   if value is None:
     raise Refused("--config is missing: configs/NAME.py:VARIANT[,TIER]")
+  if smoke.is_on():
+    smoke.shrink(value)
   changes.fit_interval(value, config_flag.overrides())
   return value
 
 
 def workdir(default: str) -> pathlib.Path:
   """The run directory, runs/DEFAULT unless --workdir names another."""
-  return pathlib.Path(flags.FLAGS.workdir or f"runs/{default}").expanduser()
+  prefix = "smoke-" if smoke.is_on() else ""
+  named = flags.FLAGS.workdir or f"runs/{prefix}{default}"
+  return pathlib.Path(named).expanduser()
+
+
+def output(flag: str, default: str, workdir: pathlib.Path) -> pathlib.Path:
+  """The directory that a flag names, or else `default`.
+
+  A smoke run writes to its run directory instead of `default`.
+  """
+  if named := flags.FLAGS[flag].value:
+    return pathlib.Path(named).expanduser()
+  return workdir / flag if smoke.is_on() else pathlib.Path(default)
 
 
 def existing_workdir() -> pathlib.Path:

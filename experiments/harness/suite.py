@@ -16,6 +16,7 @@ from experiments.harness import app
 from experiments.harness import distributed
 from experiments.harness import grid
 from experiments.harness import loop
+from experiments.harness import smoke
 from experiments.harness.grid import Run
 from icl_causal import runs
 from icl_causal.config import build
@@ -25,7 +26,11 @@ NOTHING: Mapping[str, dict] = types.MappingProxyType({})
 
 
 def planned(
-  name: str, tier: str, num_seeds: int, workdir: pathlib.Path
+  name: str,
+  tier: str,
+  num_seeds: int,
+  workdir: pathlib.Path,
+  small: bool = False,
 ) -> list[Run]:
   """The runs of an experiment from seeds 0, 1, .., by seed and then by graph.
 
@@ -34,9 +39,12 @@ def planned(
     tier: a tier of configs/variants.py.
     num_seeds: number of seeds.
     workdir: the runs are in WORKDIR/members.
+    small: whether they are shrunk, as with --smoke.
   """
   module, variant = paper.EXPERIMENTS[name]
   config: build.Config = module.get_config(f"{variant},{tier}")
+  if small:
+    smoke.shrink(config)
   axes = {}
   if "sweep" in config:
     axes = {"graph.seed": config.sweep.grid.graph.seed}
@@ -63,8 +71,9 @@ def train(
     stop: whether a stop is requested; called after every evaluation.
     at_once: number of runs per device at once.
   """
-  every = [run for group in runs_of.values() for run in group]
-  for batch in grid.divide(every, largest=256):
+  # Experiments may share runs.
+  every = {run.workdir: run for group in runs_of.values() for run in group}
+  for batch in grid.divide([*every.values()], largest=256):
     missing = sum(not runs.is_done(run.workdir) for run in batch)
     if not missing:
       continue
@@ -79,7 +88,7 @@ def train(
 def read_results(
   group: Sequence[Run], recorded: Mapping[str, dict] = NOTHING
 ) -> list[dict]:
-  """The result of every run.
+  """The result of every run, with the fields of its point.
 
   Args:
     group: the runs.
@@ -96,9 +105,9 @@ def read_results(
         f"{run.workdir}: {failed['what']} at step {failed['step']}"
       )
     if run.name in recorded and not runs.is_done(run.workdir):
-      results.append(recorded[run.name])
+      results.append(run.point | recorded[run.name])
     else:
-      results.append(runs.read_result(run.workdir))
+      results.append(run.point | runs.read_result(run.workdir))
   return results
 
 
@@ -128,7 +137,7 @@ def write_results(
     or not any(point.items() <= line.items() for point in points)
   }
   for run, result in zip(group, read_results(group, recorded), strict=True):
-    lines[run.name] = {"run": run.name} | run.point | result
+    lines[run.name] = {"run": run.name} | result
   results.mkdir(parents=True, exist_ok=True)
   text = "".join(
     json.dumps(line, sort_keys=True, allow_nan=False) + "\n"

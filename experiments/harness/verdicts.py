@@ -80,7 +80,9 @@ def mean_over(records: Sequence[Mapping], field: str, unit: str) -> Estimate:
       every record is a unit.
   """
   values = [
-    float(np.mean([r[field] for r in of_unit]))
+    float(
+      np.mean([math.nan if r[field] is None else r[field] for r in of_unit])
+    )
     for of_unit in _by_unit(records, unit)
   ]
   error = None
@@ -109,8 +111,8 @@ def judge(row: Row, target: Target, results: Results) -> dict:
   return {
     "what": row.what,
     "paper": row.paper,
-    "ours": ours.value,
-    "standard_error": ours.error,
+    "ours": ours.value if math.isfinite(ours.value) else None,
+    "standard_error": ours.error if math.isfinite(ours.value) else None,
     "unit": _unit(row, ours),
     "target": words(target),
     "source": "-" if target == targets.SHOWN else target.source,

@@ -15,6 +15,7 @@ from typing import Any
 from absl import flags
 
 from experiments.harness import app
+from experiments.harness import compile_cache
 from experiments.harness import config_flag
 from experiments.harness import grid
 from experiments.harness import loop
@@ -63,7 +64,7 @@ class Job:
     """Trains batch `index` of the sweep in `workdir`."""
     app.configure()
     app.use_cores(app.cores())
-    app.keep_compiled()
+    compile_cache.keep()
     config_flag.load(config_file)  # registers parts of the user
     config = record.from_record(runs.read_config(workdir))
     planned = grid.every_run(config, workdir)

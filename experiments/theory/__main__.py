@@ -9,6 +9,7 @@ from absl import flags
 
 from experiments.harness import app
 from experiments.harness import progress
+from experiments.harness import signals
 from experiments.harness import tables
 from experiments.theory import registry
 from icl_causal.config import record
@@ -16,6 +17,7 @@ from icl_causal.config import record
 
 def main():
   """The command."""
+  signals.end_at_once()
   config = app.config()
   registry.validate(config)
   digest = record.digest(config.to_dict())

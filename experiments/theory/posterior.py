@@ -8,6 +8,7 @@ correction and the errors are right, the mean of z^2 is 1. Each key has a graph
 and prompts. The standard error of z^2 is over keys. Ten minutes.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -130,22 +131,24 @@ def _loss(f, y_S):
 
 def _draws(key, x_NxT, graph: Graph, alpha, S: int, num_samples: int):
   """For each prompt, R estimates R x S and their halves R x 2 x S."""
-
-  @jax.jit
-  def draws(key, x_T):
-    def draw(key):
-      return bayes.dirichlet_posterior(key, x_T, graph, alpha, S, num_samples)[
-        :2
-      ]
-
-    return jax.lax.map(draw, jax.random.split(key, _REPEATS))
-
   return [
     tuple(
-      np.asarray(leaf, float) for leaf in draws(jax.random.fold_in(key, n), x_T)
+      np.asarray(leaf, float)
+      for leaf in _draws_of_prompt(
+        jax.random.fold_in(key, n), x_T, graph, alpha, S, num_samples
+      )
     )
     for n, x_T in enumerate(x_NxT)
   ]
+
+
+@functools.partial(jax.jit, static_argnames=("S", "num_samples"))
+def _draws_of_prompt(key, x_T, graph, alpha, S, num_samples):
+  def draw(key):
+    estimate = bayes.dirichlet_posterior(key, x_T, graph, alpha, S, num_samples)
+    return estimate[:2]
+
+  return jax.lax.map(draw, jax.random.split(key, _REPEATS))
 
 
 def _integrated(x_NxT, graph: Graph, alpha, size: int = 1000):
@@ -179,45 +182,42 @@ def _integrated(x_NxT, graph: Graph, alpha, size: int = 1000):
 
 def _sampled(key, x_NxT, graph: Graph, alpha, S: int, num_samples: int):
   """Samples kernels given the edges, weighted by the likelihood of roots."""
-  parents_T = graph.parents_TxK[:, 0]
-  is_root_T = (parents_T < 0) & (
-    jnp.arange(len(parents_T)) < len(parents_T) - 1
-  )
-
-  @jax.jit
-  def sums(key, x_T):
-    seen_TxSxS = (
-      jax.nn.one_hot(x_T[parents_T], S)[:, :, None]
-      * jax.nn.one_hot(x_T, S)[:, None]
-      * (parents_T >= 0)[:, None, None]
-    )
-    counts_SxS = alpha + seen_TxSxS.sum(axis=0)
-    roots_S = (jax.nn.one_hot(x_T, S) * is_root_T[:, None]).sum(axis=0)
-
-    def chunk(key):
-      pi = jax.random.dirichlet(key, counts_SxS, (_AT_ONCE, S))
-      mu = jax.vmap(priors.stationary)(pi)
-      weight = jnp.exp(jax_special.xlogy(roots_S[None], mu).sum(axis=1))
-      row = pi[:, x_T[-1]]
-      squared = weight**2
-      return (
-        weight.sum(),
-        weight @ row,
-        squared.sum(),
-        squared @ row,
-        (squared @ row**2),
-      )
-
-    return jax.lax.map(chunk, jax.random.split(key, num_samples // _AT_ONCE))
-
   posteriors = []
   for n, x_T in enumerate(x_NxT):
     # In float64, because the spread is a difference of sums.
     w, wr, ww, wwr, wwrr = (
       np.asarray(a, float).sum(axis=0)
-      for a in sums(jax.random.fold_in(key, n), x_T)
+      for a in _sums_of_prompt(
+        jax.random.fold_in(key, n), x_T, graph, alpha, S, num_samples
+      )
     )
     mean = wr / w
     spread = np.maximum(wwrr - 2 * mean * wwr + mean**2 * ww, 0)
     posteriors.append(Posterior(mean, np.sqrt(spread) / w))
   return posteriors
+
+
+@functools.partial(jax.jit, static_argnames=("S", "num_samples"))
+def _sums_of_prompt(key, x_T, graph, alpha, S, num_samples):
+  """Sums over kernels of weights, times rows, and of their squares."""
+  parents_T = graph.parents_TxK[:, 0]
+  is_root_T = (parents_T < 0) & (
+    jnp.arange(len(parents_T)) < len(parents_T) - 1
+  )
+  seen_TxSxS = (
+    jax.nn.one_hot(x_T[parents_T], S)[:, :, None]
+    * jax.nn.one_hot(x_T, S)[:, None]
+    * (parents_T >= 0)[:, None, None]
+  )
+  counts_SxS = alpha + seen_TxSxS.sum(axis=0)
+  roots_S = (jax.nn.one_hot(x_T, S) * is_root_T[:, None]).sum(axis=0)
+
+  def chunk(key):
+    pi = jax.random.dirichlet(key, counts_SxS, (_AT_ONCE, S))
+    mu = jax.vmap(priors.stationary)(pi)
+    weight = jnp.exp(jax_special.xlogy(roots_S[None], mu).sum(axis=1))
+    row, squared = pi[:, x_T[-1]], weight**2
+    sums = weight.sum(), weight @ row
+    return *sums, squared.sum(), squared @ row, squared @ row**2
+
+  return jax.lax.map(chunk, jax.random.split(key, num_samples // _AT_ONCE))

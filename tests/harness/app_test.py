@@ -370,4 +370,14 @@ def test_compiled_programs_are_cached(tmp_path):
     workdir = f"--workdir={tmp_path / name}"
     done = _run("theory", *command, flag, workdir, **kept)
     assert done.returncode == 0, done.stderr
-  assert len(list(folder.iterdir())) > 2
+  entries = list(folder.glob("*-cache"))
+  assert len(entries) > 2
+  for path in entries:  # truncated: deleted with a line, then written anew
+    path.write_bytes(path.read_bytes()[:100])
+  for name, is_damaged in (("damaged", True), ("repaired", False)):
+    workdir = f"--workdir={tmp_path / name}"
+    done = _run("theory", *command, workdir, **kept)
+    assert done.returncode == 0
+    lines = done.stderr.splitlines()
+    assert bool(lines) == is_damaged
+    assert all("deleted a damaged compiled program" in line for line in lines)

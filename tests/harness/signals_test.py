@@ -1,7 +1,9 @@
 import os
 import pathlib
 import signal
+import subprocess
 import sys
+import time
 import types
 
 import pytest
@@ -43,3 +45,33 @@ def test_command_that_resumes(monkeypatch, module, name):
   monkeypatch.setattr(sys, "executable", str(pathlib.Path.cwd() / python))
   expected = [python, "-m", name, "--config=a b", "--workdir=c"]
   assert signals.shlex.split(signals.command_again()) == expected
+
+
+@pytest.mark.parametrize("number", signals._SIGNALS)
+def test_a_signal_ends_a_long_call_of_jax_at_once(number):
+  """The call takes hours; it is in it when the signal comes."""
+  code = """if True:
+    import jax
+    from experiments.harness import signals
+    signals.end_at_once()
+    def square(i, x):
+      return x @ x
+    x = jax.numpy.eye(64)
+    call = jax.jit(lambda x: jax.lax.fori_loop(0, 2**31 - 1, square, x))
+    compiled = call.lower(x).compile()
+    print("ready", flush=True)
+    compiled(x).block_until_ready()
+  """
+  process = subprocess.Popen(
+    [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
+  )
+  try:
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(0.5)
+    process.send_signal(number)
+    (line,) = process.communicate(timeout=30)[0].splitlines()
+    assert line.startswith("stopped; start again with: ")
+    assert process.returncode == 4
+  finally:
+    process.kill()

@@ -125,6 +125,15 @@ def test_a_count_is_decided_by_its_value():
     assert judged["standard_error"] is None
 
 
+def test_a_number_that_some_runs_do_not_have_fails():
+  row = _row("mean", "excess_over_exact")
+  results = Results(
+    {"chain": [{"excess_over_exact": v} for v in (0.1, None)]}, {}
+  )
+  judged = verdicts.judge(row, Target("ours", high=1.0), results)
+  assert (judged["ours"], judged["verdict"]) == (None, "fail")
+
+
 def test_a_number_that_is_not_finite_fails():
   results = Results({"chain": [{"loss": math.nan}]}, {})
   for target in (Target("ours", low=0), SHOWN):

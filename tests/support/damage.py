@@ -35,6 +35,7 @@ from experiments import analyze
 from experiments import report
 from experiments import train
 from experiments.harness import app
+from experiments.harness import compile_cache
 from experiments.harness import distributed
 from experiments.harness import grid
 from experiments.harness import loggers
@@ -96,7 +97,7 @@ def configure():
   flags.DEFINE_integer("parallel", 8, "")
   flags.FLAGS(["damage"])
   app.configure()
-  app.keep_compiled()
+  compile_cache.keep()
   app.use_cores = lambda num: None
   signals.install_handlers = lambda: signals.never
   # Figures take seconds, and many kernels and graphs as well.

@@ -1,0 +1,130 @@
+"""Small configs, and commands that run whole with them."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+from ml_collections import ConfigDict
+import pytest
+
+from configs import many_graphs
+from configs import paper
+from configs import recipes as recipes_configs
+from configs import standard_seeds
+from configs import theory
+from configs import two_stage
+from configs import variants
+from experiments import recipes
+from experiments.harness import grid
+from experiments.harness import smoke
+from experiments.harness import suite
+from experiments.theory import registry
+from icl_causal.config import build
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def test_sizes_are_lowered_and_other_fields_stay():
+  config = ConfigDict(
+    {
+      "train": {"steps": 2**14, "batch_size": 8, "learning_rate": 100.0},
+      "graph": {"T": 20, "parents": ((0,), (1,), (2,))},
+      "T": (16, 32, 64),
+      "num_sequences": (100, 1000, 10000),
+      "sweep": {"grid": {"train": {"b2": (0.9, 0.99, 0.999)}}, "samples": 64},
+      "recipes": (("a", {"heads": (1, 1, 1)}, {"steps": 100}),) * 3,
+    }
+  )
+  smoke.shrink(config)
+  assert config.to_dict() == {
+    "train": {"steps": 16, "batch_size": 8, "learning_rate": 100.0},
+    "graph": {"T": 20, "parents": ((0,), (1,), (2,))},
+    "T": (16, 32),
+    "num_sequences": (100, 256),
+    "sweep": {"grid": {"train": {"b2": (0.9, 0.99)}}, "samples": 2},
+    "recipes": (("a", {"heads": (1, 1, 1)}, {"steps": 16}),) * 3,
+  }
+
+
+@pytest.mark.parametrize("tier", variants.TIERS)
+@pytest.mark.parametrize("name", paper.EXPERIMENTS)
+def test_small_experiments_are_accepted(name, tier, tmp_path):
+  planned = suite.planned(name, tier, 1, tmp_path, small=True)
+  assert len(planned) == (2 if name == "forests" else 1)
+  for run in planned:
+    assert run.config.train.steps == 16
+    build.optimizer(run.config, build.model(run.config, run.graph))
+
+
+@pytest.mark.parametrize("check", theory.CHECKS)
+def test_small_checks_are_accepted(check):
+  config = theory.get_config(check)
+  smoke.shrink(config)
+  registry.validate(config)
+
+
+@pytest.mark.parametrize("task", recipes_configs.TASKS)
+def test_small_recipes_are_accepted(task, tmp_path):
+  config = recipes_configs.get_config(task)
+  smoke.shrink(config)
+  for group in recipes.planned(config, tmp_path).values():
+    assert len(group) in (2, 4)
+
+
+@pytest.mark.parametrize(
+  "config",
+  [
+    standard_seeds.get_config(),
+    *map(many_graphs.get_config, many_graphs.VARIANTS),
+  ],
+)
+def test_small_sweeps_are_accepted(config, tmp_path):
+  smoke.shrink(config)
+  assert 2 <= len(grid.every_run(config, tmp_path)) <= 8
+
+
+@pytest.mark.parametrize("variant", two_stage.VARIANTS)
+def test_small_two_stage_training_is_accepted(variant):
+  config = two_stage.get_config(variant)
+  smoke.shrink(config)
+  build.check(config)
+
+
+COMMANDS = {
+  "train": ["--config=configs/single_parent.py:chain"],
+  "sweep": ["--config=configs/many_graphs.py"],
+  "forests": ["--config=configs/two_stage.py:forest"],
+  "figures": ["--figure=6"],
+  "theory": ["--config=configs/theory.py:estimates"],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_runs_whole(command, tmp_path):
+  """Nothing is written outside its run directory."""
+  before = _status()
+  done = subprocess.run(
+    [
+      *(sys.executable, "-m", f"experiments.{command}", *COMMANDS[command]),
+      *("--smoke", f"--workdir={tmp_path / 'run'}"),
+    ],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    timeout=300,
+    env={**os.environ, "PYTHONWARNINGS": "error"},
+  )
+  assert done.returncode == 0, done.stderr
+  assert done.stdout
+  assert _status() == before
+
+
+def _status() -> str:
+  return subprocess.run(
+    ["git", "status", "--porcelain", "results", "docs"],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=True,
+  ).stdout
