@@ -13,7 +13,6 @@ import jax
 import numpy as np
 
 from configs import paper
-from configs import variants
 from experiments.harness import app
 from experiments.harness import forests
 from experiments.harness import signals
@@ -163,15 +162,5 @@ if __name__ == "__main__":
   flags.DEFINE_enum(
     "figure", "all", [*paper.FIGURES, "all"], "Number of the figure."
   )
-  flags.DEFINE_enum(
-    "tier", "quick", variants.TIERS, "Our recipes, or the paper's settings."
-  )
-  flags.DEFINE_integer("seeds", 1, "Number of seeds per experiment.", 1)
-  flags.DEFINE_string(
-    "workdir", None, "Directory of the runs; by default runs/TIER."
-  )
-  flags.DEFINE_string(
-    "results", None, "Directory of the results; by default results/TIER."
-  )
-  smoke.define()
+  suite.define_flags(num_seeds=1)
   app.run(main)

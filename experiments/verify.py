@@ -30,7 +30,6 @@ from absl import flags
 from configs import paper
 from configs import rows as paper_rows
 from configs import theory as theory_configs
-from configs import variants
 from configs.targets import Row
 from configs.targets import Target
 from experiments.harness import app
@@ -188,20 +187,10 @@ def digits(ours: float | None, error: float | None) -> tuple[str, str]:
 
 
 if __name__ == "__main__":
-  flags.DEFINE_enum(
-    "tier", "quick", variants.TIERS, "Our recipes, or the paper's settings."
-  )
-  flags.DEFINE_integer("seeds", 3, "Number of seeds per experiment.", 1)
-  flags.DEFINE_string(
-    "workdir", None, "Directory of the runs; by default runs/TIER."
-  )
-  flags.DEFINE_string(
-    "results", None, "Directory of the results; by default results/TIER."
-  )
+  suite.define_flags(num_seeds=3)
   flags.DEFINE_bool(
     "recorded",
     False,
     "Count every run that has a line in --results as trained, from any seed.",
   )
-  smoke.define()
   app.run(main)

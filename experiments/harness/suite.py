@@ -9,9 +9,11 @@ import json
 import pathlib
 import types
 
+from absl import flags
 import jax
 
 from configs import paper
+from configs import variants
 from experiments.harness import app
 from experiments.harness import distributed
 from experiments.harness import grid
@@ -22,7 +24,28 @@ from icl_causal import runs
 from icl_causal.config import build
 from icl_causal.report import run as report
 
+flags.disclaim_key_flags()  # flags defined here belong to the command
+
 NOTHING: Mapping[str, dict] = types.MappingProxyType({})
+
+
+def define_flags(num_seeds: int):
+  """Defines --tier, --seeds, --workdir, --results and --smoke for a command.
+
+  Args:
+    num_seeds: the default of --seeds.
+  """
+  flags.DEFINE_enum(
+    "tier", "quick", variants.TIERS, "Our recipes, or the paper's settings."
+  )
+  flags.DEFINE_integer("seeds", num_seeds, "Number of seeds per experiment.", 1)
+  flags.DEFINE_string(
+    "workdir", None, "Directory of the runs; by default runs/TIER."
+  )
+  flags.DEFINE_string(
+    "results", None, "Directory of the results; by default results/TIER."
+  )
+  smoke.define()
 
 
 def planned(

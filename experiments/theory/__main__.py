@@ -12,6 +12,7 @@ from experiments.harness import progress
 from experiments.harness import signals
 from experiments.harness import tables
 from experiments.theory import registry
+from icl_causal import runs
 from icl_causal.config import record
 
 
@@ -22,6 +23,8 @@ def main():
   registry.validate(config)
   digest = record.digest(config.to_dict())
   workdir = app.workdir(f"theory-{config.check}-{digest}")
+  if runs.is_done(workdir) and not flags.FLAGS.overwrite:
+    print(f"{workdir} is finished; --overwrite runs it again")
   with progress.shown(f"compiling and computing {config.check}"):
     result = registry.result(config, workdir, flags.FLAGS.overwrite)
   print(tables.columns(result["header"], result["rows"]))

@@ -54,9 +54,7 @@ def result(
     The contents of result.json: `header`, `rows` and `wall_seconds`.
   """
   with runs.opened(workdir, config.to_dict(), overwrite) as finished:
-    if finished:
-      print(f"{workdir} is finished; --overwrite runs it again")
-    else:
+    if not finished:
       started = time.monotonic()
       outcome = CHECKS[config.check].check(config)
       if outcome.figure is not None:

@@ -101,7 +101,7 @@ def load_states(
     (workdir, step), cause = next(iter(unusable.items()))
     raise RunError(
       f"{workdir} has no checkpoint that can be used (that of step {step}: "
-      f"{cause}): restore the file, or start again with --overwrite"
+      f"{cause}): restore the file, or delete the directory to start again"
     )
   for workdir, step in unusable:  # out of the way of later saves
     _move_away(_file(workdir, step))

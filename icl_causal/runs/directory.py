@@ -142,8 +142,7 @@ def read_environment(workdir: pathlib.Path) -> dict:
     raise RunError(
       f"{workdir} has format {made.get('format')} of icl_causal "
       f"{made.get('icl_causal', '< 0.1')}, and {environment.version()} reads "
-      f"format {environment.FORMAT}: use that version, or delete it with "
-      "--overwrite"
+      f"format {environment.FORMAT}: use that version, or delete the directory"
     )
   start = records.checksum_of_config(workdir)
   return records.read(path, environment.FIELDS, start, "config.json")
@@ -283,5 +282,5 @@ def _check_same(other: dict, config: dict, workdir: pathlib.Path):
     )
     raise RunError(
       f"{workdir} holds another run ({fields}): name another --workdir, or "
-      "delete it with --overwrite"
+      "delete the directory"
     )

@@ -381,3 +381,6 @@ def test_compiled_programs_are_cached(tmp_path):
     lines = done.stderr.splitlines()
     assert bool(lines) == is_damaged
     assert all("deleted a damaged compiled program" in line for line in lines)
+  again = _run("theory", *command, workdir, **kept)
+  first = again.stdout.splitlines()[0]
+  assert first.endswith("is finished; --overwrite runs it again")

@@ -219,7 +219,8 @@ def test_metrics_that_end_before_every_state_are_refused(stopped, kept):
     loop.train_batch(batch, AT_ONCE)
   assert re.fullmatch(
     rf"{batch[2].workdir} has no checkpoint that can be used \(that of step 4: "
-    rf"{batch[2].workdir}/metrics\.jsonl ends before it\): [^\n]*--overwrite",
+    rf"{batch[2].workdir}/metrics\.jsonl ends before it\): [^\n]*delete"
+    r" the directory to start again",
     str(caught.value),
   )
   assert artifacts.all_bytes(batch[2].workdir / "checkpoints") == before

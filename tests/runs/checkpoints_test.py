@@ -203,7 +203,7 @@ def test_without_a_readable_checkpoint_nothing_is_moved_or_restarted(tmp_path):
   path = _file(tmp_path, 1)
   data = path.read_bytes()
   path.write_bytes(b"")
-  message = rf"{tmp_path} has no checkpoint that can be used \(.+--overwrite"
+  message = rf"{tmp_path} has no checkpoint that can be used \(.+delete the "
   with pytest.raises(runs.RunError, match=message):
     runs.load_state(tmp_path, _state(0))
   assert _names(tmp_path) == {"checkpoints"}
