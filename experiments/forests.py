@@ -13,6 +13,8 @@ from absl import flags
 
 from experiments.harness import app
 from experiments.harness import forests
+from experiments.harness import grid
+from experiments.harness import memory
 from experiments.harness import progress
 from experiments.harness import signals
 from experiments.harness import smoke
@@ -55,6 +57,8 @@ def main():
     num_graphs = min(num_graphs, 4)
   written = {**config.to_dict(), "num_graphs": num_graphs}
   workdir = app.workdir(f"forests-{record.digest(written)}")
+  one = grid.Run(config, build.graph(config), {}, workdir)
+  memory.check([one] * num_graphs, flags.FLAGS.parallel)
   with runs.opened(workdir, written, flags.FLAGS.overwrite) as finished:
     if not finished:
       started = time.monotonic()

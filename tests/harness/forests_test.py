@@ -125,14 +125,28 @@ def test_count_by_hand():
   assert of_other_prior["excess_over_exact"] == pytest.approx(1.0)
 
 
-def test_command_refuses_a_graph_without_a_seed(tmp_path):
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    (
+      ["--config=configs/two_stage.py:chain"],
+      "graph.name = 'chain' has no seed: all graphs are equal",
+    ),
+    (
+      [
+        "--config=configs/two_stage.py:forest",
+        "--config.eval.test_size=1000000000",
+        "--config.eval.batch_size=1000",
+      ],
+      "GiB of memory, and there are",
+    ),
+  ],
+)
+def test_command_refuses(arguments, message, tmp_path):
   workdir = tmp_path / "run"
   done = subprocess.run(
     [
-      sys.executable,
-      "-m",
-      "experiments.forests",
-      "--config=configs/two_stage.py:chain",
+      *(sys.executable, "-m", "experiments.forests", *arguments),
       f"--workdir={workdir}",
     ],
     cwd=ROOT,
@@ -141,6 +155,7 @@ def test_command_refuses_a_graph_without_a_seed(tmp_path):
     timeout=300,
   )
   assert done.returncode == 2
-  expected = "error: graph.name = 'chain' has no seed: all graphs are equal\n"
-  assert done.stderr == expected
+  assert done.stderr.startswith("error: ")
+  assert message in done.stderr
+  assert done.stderr.count("\n") == 1
   assert not workdir.exists()
