@@ -35,8 +35,9 @@ def run(main: Callable[[], None]):
 
   Refused input, and a file that can't be read or written, ends in one line on
   stderr and exit code 2. A number that is not finite ends in one line and exit
-  code 3. A run that stops on a signal prints the command that resumes it, and
-  has exit code 4. Anything else is a bug and prints a traceback.
+  code 3. A run that stops on a signal, or since another of its processes has
+  ended, prints the command that resumes it, and has exit code 4. Anything else
+  is a bug and prints a traceback.
   """
 
   def guarded(argv: Sequence[str]):
@@ -56,9 +57,13 @@ def run(main: Callable[[], None]):
     except signals.Stopped as stopped:
       print(f"{stopped}; resume with: {signals.command_again()}")
       sys.exit(4)
-    except Exception:
+    except Exception as error:
       if platforms := _missing_platforms():
         _stop(f"JAX_PLATFORMS={platforms}: jax has no such devices here", 2)
+      # Gloo connects the processes on CPUs.
+      is_of_jax = isinstance(error, jax.errors.JaxRuntimeError)
+      if jax.process_count() > 1 and (is_of_jax or "Gloo" in str(error)):
+        _end_with_the_others(error)
       raise
 
   compile_cache.define()
@@ -154,6 +159,22 @@ def existing_workdir() -> pathlib.Path:
   if flags.FLAGS.workdir is None:
     raise Refused("--workdir is missing: the directory of a run")
   return pathlib.Path(flags.FLAGS.workdir).expanduser()
+
+
+def _end_with_the_others(error: Exception) -> NoReturn:
+  """Ends a process whose call failed, most likely since another one ended.
+
+  At once: at a normal end, jax waits 100 s for the others, and then aborts.
+  """
+  reason = str(error).partition("\n")[0]
+  print(
+    f"error: another process has ended ({reason}); resume with: "
+    f"{signals.command_again()}",
+    file=sys.stderr,
+  )
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(4)
 
 
 def _missing_platforms() -> str | None:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import time
 
 import numpy as np
 
@@ -33,18 +34,20 @@ def _finish(processes, code):
   return texts
 
 
-def _run_two(code, *arguments):
-  """(stdout, stderr) of two processes that run one command together."""
+def _start_two(*arguments):
+  """Two processes that run one command together."""
   with socket.socket() as free:
     free.bind(("localhost", 0))
     where = f"--coordinator=localhost:{free.getsockname()[1]}"
-  return _finish(
-    [
-      _python(*arguments, where, "--num_processes=2", f"--process_id={i}")
-      for i in range(2)
-    ],
-    code,
-  )
+  return [
+    _python(*arguments, where, "--num_processes=2", f"--process_id={i}")
+    for i in range(2)
+  ]
+
+
+def _run_two(code, *arguments):
+  """(stdout, stderr) of two processes that run one command together."""
+  return _finish(_start_two(*arguments), code)
 
 
 def _together(*arguments):
@@ -163,3 +166,32 @@ def test_two_processes_share_a_sweep(tmp_path):
     for path in workdir.glob("members/*/environment.json")
   }
   assert trained_by == {"--process_id=0", "--process_id=1"}
+
+
+def test_the_first_process_ends_soon_after_another_is_killed(tmp_path):
+  """With one line; jax by itself waits 100 s and aborts with 80 lines."""
+  workdir = tmp_path / "run"
+  first, second = _start_two(
+    "-m",
+    "experiments.train",
+    "--config=configs/single_parent.py:manual",
+    *CONFIG,
+    "--config.train.steps=1000000",
+    f"--workdir={workdir}",
+  )
+  try:
+    metrics = workdir / "metrics.jsonl"
+    while not (metrics.exists() and metrics.read_bytes().count(b"\n") > 2):
+      time.sleep(0.1)
+      assert first.poll() is None
+    second.kill()
+    _, stderr = first.communicate(timeout=60)
+    assert first.returncode == 4
+    *before, last = stderr.splitlines()
+    assert last.startswith("error: another process has ended (")
+    assert f"--workdir={workdir}" in last
+    assert not any("Traceback" in line for line in before)
+  finally:
+    for process in (first, second):
+      process.kill()
+      process.communicate()
