@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from configs import single_parent
 from experiments.harness import app
 from experiments.harness import config_flag
+from experiments.harness import smoke
 from icl_causal.config import build
 from icl_causal.config import record
 from icl_causal.config.fields import ConfigError
@@ -42,6 +43,7 @@ WORDS = st.one_of(
 def test_command_lines(variant, words):
   if "config" not in flags.FLAGS:
     config_flag.define("A config.")
+    smoke.define()
   argv = ["x", f"--config=configs/single_parent.py:{variant}", *words]
   before, sys.argv = sys.argv, argv
   try:

@@ -15,7 +15,7 @@ from icl_causal.config import build
 
 ROOT = pathlib.Path(__file__).parents[2]
 PEAK = """
-import pathlib, resource
+import pathlib
 import jax
 from configs import single_parent
 from experiments.harness import batches, grid, memory
@@ -26,7 +26,9 @@ changes = {"eval.posterior_prompts": 0, "train.batch_size": 64} | CHANGES
 config = configs.load(single_parent, "chain", **changes)
 run = grid.Run(config, build.graph(config), {}, pathlib.Path("none"))
 jax.jit(lambda x: x + 1)(1.0)
-used = lambda: 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+# Of this program; ru_maxrss starts at the peak of the process that forked it.
+status = pathlib.Path("/proc/self/status")
+used = lambda: 1024 * int(status.read_text().split("VmHWM:")[1].split()[0])
 before = used()
 trainer = batches.stacked([run] * NUM, 1)
 trainer.evaluate(trainer.start)

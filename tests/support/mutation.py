@@ -64,6 +64,24 @@ FAULTS = (
     "pi_SxS[n, :n], pi_SxS[:n, n]",
     "pi_SxS[:n, n], pi_SxS[n, :n]",
   ),
+  Fault("icl_causal/layers", "for _ in range(2):", "for _ in range(1):"),
+  Fault(
+    "icl_causal/layers",
+    "E_SxD, others_TxD]))[S:]",
+    "E_SxD, others_TxD]))[:-S]",
+    ("models",),
+  ),
+  Fault(
+    "experiments/harness/suite",
+    "results.append(run.point | runs.read_result(run.workdir))",
+    "results.append(runs.read_result(run.workdir))",
+    ("figures",),
+  ),
+  Fault(
+    "experiments/harness/smoke",
+    "in_grid or name in _LISTS",
+    "name in _LISTS",
+  ),
   Fault("icl_causal/sampling", "== T - 1) & (graph", "== T - 1) | (graph"),
   Fault("icl_causal/sampling", "shape[-1])[::-1]", "shape[-1])"),
   Fault(
