@@ -26,6 +26,28 @@ docs/benchmark/result.json: runs/benchmark/result.json
 	cp runs/benchmark/result.json runs/benchmark/table.txt \
 	  runs/benchmark/figures/sizes.png docs/benchmark
 
+# The standard transformer from 16 seeds, about a quarter of an hour for a graph:
+# make results/standard_seeds/chain.csv
+results/standard_seeds/%.csv: .venv/installed
+	$(BIN)/python -m experiments.sweep \
+	  --config=configs/standard_seeds.py:$* --workdir=runs/standard_seeds_$*
+	mkdir -p results/standard_seeds
+	cp runs/standard_seeds_$*/table.csv $@
+
+# The same seeds, each alone.
+results/standard_seeds/%_alone.jsonl: .venv/installed
+	for seed in $$(seq 56 71); do \
+	  $(BIN)/python -m experiments.train --config=configs/standard.py:$* \
+	    --config.seed=$$seed --config.train.eval_every=512 \
+	    --config.eval.posterior_prompts=0 \
+	    --workdir=runs/standard_alone/$*-$$seed || exit 1; \
+	done
+	for seed in $$(seq 56 71); do \
+	  tr -d '\n' < runs/standard_alone/$*-$$seed/result.json \
+	    | sed "s/^{/{\"seed\": $$seed,/"; \
+	  echo; \
+	done > $@
+
 test: .venv/developed
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 

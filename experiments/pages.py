@@ -3,17 +3,21 @@
     python -m experiments.pages
 
 A table stands between `<!-- NAME -->` and `<!-- /NAME -->`. Run it after
-`experiments.verify`, `experiments.recipes` or `make docs/demo/result.json`.
+`experiments.verify`, `experiments.recipes`, `make docs/demo/result.json` or
+`make results/standard_seeds/VARIANT.csv` and `.._alone.jsonl`.
 """
 
+import csv
 import json
 import pathlib
 import textwrap
 
 from configs import recipes
+from configs import standard_seeds
 from configs import variants
 from experiments.harness import app
 from experiments.harness import tables
+from experiments.harness import verdicts
 from icl_causal import runs
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -40,11 +44,37 @@ def shown() -> dict[tuple[str, str], str]:
       ).read_text()
       for t in variants.TIERS
     },
+    ("docs/recipes.md", "standard seeds"): tables.markdown(
+      *of_seeds(results / "standard_seeds")
+    ),
     **{
       ("docs/recipes.md", task): (results / f"recipes/{task}.md").read_text()
       for task in recipes.TASKS
     },
   }
+
+
+def of_seeds(folder: pathlib.Path) -> tuple[list[str], list[list]]:
+  """Header and rows: the standard transformer on each graph, over seeds."""
+  header = ["graph", "trained", "every edge", "excess", "std. error", "largest"]
+  rows = []
+  for variant in standard_seeds.VARIANTS:
+    with open(folder / f"{variant}.csv", newline="") as file:
+      in_batch = list(csv.DictReader(file))
+    text = (folder / f"{variant}_alone.jsonl").read_text()
+    alone = [json.loads(line) for line in text.splitlines()]
+    for trained, records in (("in a batch", in_batch), ("alone", alone)):
+      excess = [{"excess": float(record["excess_loss"])} for record in records]
+      every = sum(r["edges_recovered"] == r["edges"] for r in records)
+      mean = verdicts.mean_over(excess, "excess", "seeds")
+      rows.append(
+        [
+          *(variant, trained, f"{every} of {len(records)}"),
+          *(mean.value, mean.error),
+          max(record["excess"] for record in excess),
+        ]
+      )
+  return header, rows
 
 
 def filled(page: str) -> str:

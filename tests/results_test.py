@@ -8,9 +8,11 @@ import pytest
 
 from configs import paper
 from configs import recipes as recipes_configs
+from configs import standard_seeds
 from experiments import pages
 from experiments import recipes
 from experiments import verify
+from experiments.harness import grid
 from experiments.harness import suite
 from experiments.harness import verdicts
 from experiments.harness.verdicts import Results
@@ -81,6 +83,19 @@ def test_the_table_is_that_of_the_runs():
     for number in ("ours", "standard_error"):
       assert again.pop(number) == pytest.approx(record.pop(number))
     assert again == record
+
+
+@pytest.mark.parametrize("variant", standard_seeds.VARIANTS)
+def test_recorded_seeds_are_those_of_the_config(variant):
+  config = standard_seeds.get_config(variant)
+  path = ROOT / f"results/standard_seeds/{variant}.csv"
+  names = [line.split(",")[0] for line in path.read_text().splitlines()[1:]]
+  planned = grid.every_run(config, ROOT)
+  assert names == [run.name for run in planned]
+  path = ROOT / f"results/standard_seeds/{variant}_alone.jsonl"
+  alone = [json.loads(line) for line in path.read_text().splitlines()]
+  seeds = [run.config.seed for run in planned]
+  assert [line["seed"] for line in alone] == seeds[: len(alone)]
 
 
 def test_recorded_runs_have_the_names_of_planned_ones():
