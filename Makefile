@@ -36,6 +36,7 @@ results/standard_seeds/%.csv: .venv/installed
 
 # The same seeds, each alone.
 results/standard_seeds/%_alone.jsonl: .venv/installed
+	mkdir -p results/standard_seeds
 	for seed in $$(seq 56 71); do \
 	  $(BIN)/python -m experiments.train --config=configs/standard.py:$* \
 	    --config.seed=$$seed --config.train.eval_every=512 \

@@ -168,7 +168,8 @@ def _end_with_the_others(error: Exception) -> NoReturn:
   """
   reason = str(error).partition("\n")[0]
   print(
-    f"error: another process has ended ({reason}); resume with: "
+    f"error: a call of all processes failed, most likely since one has ended "
+    f"({reason}); resume with: "
     f"{signals.command_again()}",
     file=sys.stderr,
   )

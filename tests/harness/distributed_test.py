@@ -188,7 +188,7 @@ def test_the_first_process_ends_soon_after_another_is_killed(tmp_path):
     _, stderr = first.communicate(timeout=60)
     assert first.returncode == 4
     *before, last = stderr.splitlines()
-    assert last.startswith("error: another process has ended (")
+    assert last.startswith("error: a call of all processes failed")
     assert f"--workdir={workdir}" in last
     assert not any("Traceback" in line for line in before)
   finally:
