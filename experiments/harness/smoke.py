@@ -47,7 +47,7 @@ def define():
   flags.DEFINE_bool(
     "smoke",
     False,
-    "Run the whole command at small sizes, in about a minute (`verify`: three).",
+    "Run the whole command at small sizes, in a minute (`verify`: three).",
   )
 
 
