@@ -49,7 +49,8 @@ def main():
       if distributed.is_first():
         log = loggers.create(workdir, config.to_dict())
         if finished:
-          log()
+          for row in runs.read_metrics(workdir)[-1:]:
+            log(row)  # and all rows before
     if not finished:
       loop.train_single(
         run,

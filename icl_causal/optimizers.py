@@ -110,12 +110,14 @@ def staged_heads(
 ) -> optax.GradientTransformation:
   """Phases that train single heads, with joint training between them.
 
-  For `models.Disentangled`. A phase resets the A1 of its head to zero and then
-  trains its position block by gradient descent. Row i of the gradient, counted
-  from 1, is multiplied by i, and the gradient is scaled such that its largest
-  entry changes A1 by `max_step`. The rate of change then depends neither on the
-  size of the model nor on the progress of training. The rows of roots change
-  less, since their gradients are small and come from noise and finite T only.
+  For `models.Disentangled`. A phase trains the position block of its head's A1
+  by gradient descent. With several heads, the first step of the last phase only
+  resets A1 to zero, since its gradient belongs to the A1 before. Row i of the
+  gradient, counted from 1, is multiplied by i, and the gradient is scaled such
+  that its largest entry changes A1 by `max_step`. The rate of change then
+  depends neither on the size of the model nor on the progress of training. The
+  rows of roots change less, since their gradients are small and come from noise
+  and finite T only.
   Parameters of heads that have not had a phase are frozen. The state of `joint`
   is frozen during phases. Ours.
 
@@ -137,9 +139,8 @@ def staged_heads(
     phase = jnp.minimum(state.step // period, len(order) - 1)
     since = state.step - phase * period
     latest = jnp.where(jnp.arange(len(order)) <= phase, order, 0).max()
-    head_updates = _phase_step(
-      updates, params, order[phase], since == 0, max_step
-    )
+    resets = (since == 0) & (phase >= len(params["A1"]))
+    head_updates = _phase_step(updates, params, order[phase], resets, max_step)
     gradient = _without_heads_after(latest, updates)
     joint_updates, joint_state = joint.update(gradient, state.joint, params)
     joint_updates = _without_heads_after(latest, joint_updates)
@@ -201,7 +202,7 @@ def _order(num_heads: int) -> list[int]:
   return [*range(num_heads), *([0] if num_heads > 1 else [])]
 
 
-def _phase_step(gradient, params, head, begins, max_step):
+def _phase_step(gradient, params, head, resets, max_step):
   """The updates of one step of a head's phase."""
   A1_HxDxD = gradient["A1"]
   S = gradient["W"].shape[1]
@@ -212,9 +213,9 @@ def _phase_step(gradient, params, head, begins, max_step):
   largest = jnp.maximum(jnp.abs(rows_HxTxT).max(), 1e-30)
   step = jnp.zeros_like(A1_HxDxD)
   step = step.at[:, S:, S:].set(-max_step * rows_HxTxT / largest)
-  to_zero = (is_head_H & begins)[:, None, None]
+  reset = -params["A1"] * is_head_H[:, None, None]
   zeros = jax.tree.map(jnp.zeros_like, gradient)
-  return zeros | {"A1": jnp.where(to_zero, -params["A1"], 0) + step}
+  return zeros | {"A1": jnp.where(resets, reset, step)}
 
 
 def _only_A1_where(in_phase, updates: Any) -> dict:

@@ -91,13 +91,14 @@ def test_the_second_phase_of_a_head_starts_from_zero():
     start + PHASE_STEPS,
     graphs.kgram(T, 3),
   )
-  rows = gradients[start]["A1"][0, S:, S:] * np.arange(1, T + 1)[:, None]
+  assert np.abs(params[start]["A1"][0]).max() > 2 * MAX_STEP
+  assert (params[start + 1]["A1"][0] == 0).all()
+  rows = gradients[start + 1]["A1"][0, S:, S:] * np.arange(1, T + 1)[:, None]
   expected = np.zeros((S + T, S + T))
   expected[S:, S:] = -MAX_STEP * rows / np.abs(rows).max()
-  assert np.abs(params[start]["A1"][0]).max() > 2 * MAX_STEP
-  np.testing.assert_allclose(params[start + 1]["A1"][0], expected, atol=1e-6)
+  np.testing.assert_allclose(params[start + 2]["A1"][0], expected, atol=1e-6)
   np.testing.assert_array_equal(
-    params[start + 1]["A1"][1:], params[start]["A1"][1:]
+    params[start + 2]["A1"][1:], params[start]["A1"][1:]
   )
 
 

@@ -149,23 +149,19 @@ def compile_stacked(batch: Sequence[Run], mesh: Mesh, at_once: int) -> Stacked:
   members = [program.run_inputs(run.config, run.graph) for run in batch]
   while True:
     inputs = parallel.stack(members, mesh, at_once)
-    start, draw_test, take_steps, evaluate = (
-      parallel.over_runs(function, mesh, at_once)
-      for function in (
-        functions.start,
-        functions.draw_test,
-        functions.take_steps,
-        functions.evaluate,
-      )
+    start, take_steps, draw_test, evaluate, exact = (
+      parallel.over_runs(function, mesh, at_once) for function in functions
     )
-    state, test = jax.jit(start)(inputs), jax.jit(draw_test)(inputs)
-    steps = jax.jit(take_steps, donate_argnums=1).lower(inputs, state)
-    steps = steps.compile()
-    measure = jax.jit(evaluate).lower(inputs, state, test).compile()
-    needed = max(map(_bytes, (steps, measure)))
-    if at_once == 1 or needed < _memory(mesh):
-      exact = jax.jit(parallel.over_runs(functions.exact, mesh, at_once))
-      return Stacked(inputs, state, test, steps, measure, exact)
+    state = jax.jit(start)(inputs)
+    draw = jax.jit(draw_test).lower(inputs).compile()
+    if at_once == 1 or _bytes(draw) < _memory(mesh):
+      test = draw(inputs)
+      steps = jax.jit(take_steps, donate_argnums=1).lower(inputs, state)
+      steps = steps.compile()
+      measure = jax.jit(evaluate).lower(inputs, state, test).compile()
+      needed = max(map(_bytes, (steps, measure)))
+      if at_once == 1 or needed < _memory(mesh):
+        return Stacked(inputs, state, test, steps, measure, jax.jit(exact))
     at_once = math.ceil(at_once / 2)
 
 

@@ -29,29 +29,32 @@ def define_flags():
   )
 
 
-def create(workdir: pathlib.Path, config: Mapping) -> Callable[[], None]:
-  """A function that logs the new rows of metrics.jsonl, by the flags."""
+def create(workdir: pathlib.Path, config: Mapping) -> Write:
+  """A function that logs the last row of metrics.jsonl, by the flags.
+
+  Its first call also logs all rows before.
+  """
   makers = {"tensorboard": _tensorboard, "wandb": _wandb}
   writes = [
     make(workdir, config)
     for name, make in makers.items()
     if flags.FLAGS[name].value
   ]
-  num_written = 0
+  filled = False
 
-  def log():
-    nonlocal num_written
-    rows = runs.read_metrics(workdir) if writes else []
-    for row in rows[num_written:]:
+  def log(row):
+    nonlocal filled
+    for new in [row] if filled or not writes else runs.read_metrics(workdir):
       for write in writes:
-        write(row)
-    num_written = len(rows)
+        write(new)
+    filled = True
 
   return log
 
 
-def none():
+def none(row: Mapping):
   """Logs nothing."""
+  del row
 
 
 def _numbers(row: Mapping) -> dict:

@@ -41,7 +41,7 @@ class Job(NamedTuple):
     keep: number of checkpoints to keep, one for each evaluation. The default
       keeps two, and skips a save if saving would take too much of the time.
     stop: whether a stop is requested; called after every evaluation.
-    log: called when metrics.jsonl has new rows.
+    log: called with each new row of metrics.jsonl of a single run.
     show: called with the steps taken and a summary, after every evaluation.
   """
 
@@ -50,7 +50,7 @@ class Job(NamedTuple):
   group: distributed.Group
   keep: int | None = None
   stop: Callable[[], bool] = signals.never
-  log: Callable[[], None] = loggers.none
+  log: loggers.Write = loggers.none
   show: Callable[[int, str], None] = lambda step, summary: None
 
 
@@ -75,7 +75,7 @@ def train_single(
   group: distributed.Group,
   keep: int | None = None,
   stop: Callable[[], bool] = signals.never,
-  log: Callable[[], None] = loggers.none,
+  log: loggers.Write = loggers.none,
 ):
   """Trains one run on all devices; a run that failed before is retried.
 
@@ -226,8 +226,7 @@ def _record(
         if job.group.is_writer:
           clock.save(runs.append_attention, workdir, step, maps_RxHxTxT[r])
           clock.save(runs.append_metrics, workdir, row)
-    if job.group.is_writer:
-      clock.save(job.log)
+          clock.save(job.log, row)
   return _summary(rows)
 
 

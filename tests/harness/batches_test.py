@@ -6,27 +6,38 @@ import subprocess
 import sys
 import textwrap
 
+import pytest
+
 from experiments.harness import batches
 from experiments.harness import grid
 from icl_causal import parallel
 from tests.support import small_sweeps
 
 
-def test_fewer_runs_at_once_if_memory_is_short(monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+  ("large", "num_compiled"),
+  [
+    ((True,), 1 + 3),  # the test sets of 3 runs at once
+    ((False, False, True), 3 + 3),  # an evaluation
+  ],
+)
+def test_fewer_runs_at_once_if_memory_is_short(
+  large, num_compiled, monkeypatch, tmp_path
+):
+  """Programs that are too large are compiled again for fewer runs."""
   config = small_sweeps.config({"graph": {"seed": (0, 1, 2)}})
   planned = grid.every_run(config, tmp_path)
   measured = []
 
   def needed(compiled):
     measured.append(compiled)
-    return 3 if len(measured) <= 2 else 1
+    return 3 if (*large, *[False] * 3)[len(measured) - 1] else 1
 
   monkeypatch.setattr(batches, "_bytes", needed)
   monkeypatch.setattr(batches, "_memory", lambda mesh: 2)
   compiled = batches.compile_stacked(planned, parallel.runs_mesh(), at_once=3)
-  # Two functions for 3 runs at once, and two for 2, where three runs are padded
-  # to four.
-  assert len(measured) == 4
+  assert len(measured) == num_compiled
+  # Three runs are padded to two times two.
   assert compiled.inputs.values["seed"].shape == (4,)
 
 

@@ -213,6 +213,11 @@ FAULTS = (
     "staged_heads(joint, joint_steps, phase_steps",
   ),
   Fault(
+    "icl_causal/optimizers",
+    "jnp.where(resets, reset, step)",
+    "jnp.where(resets, reset + step, step)",
+  ),
+  Fault(
     "icl_causal/config/build",
     "if K > built.first_layer_heads:",
     "if K > built.first_layer_heads + 1:",
