@@ -35,15 +35,17 @@ results/standard_seeds/%.csv: .venv/installed
 	cp runs/standard_seeds_$*/table.csv $@
 
 # The same seeds, each alone.
+SEEDS = $$($(BIN)/python -c \
+  'from configs.standard_seeds import SEEDS; print(*SEEDS)')
 results/standard_seeds/%_alone.jsonl: .venv/installed
 	mkdir -p results/standard_seeds
-	for seed in $$(seq 56 71); do \
+	for seed in $(SEEDS); do \
 	  $(BIN)/python -m experiments.train --config=configs/standard.py:$* \
 	    --config.seed=$$seed --config.train.eval_every=512 \
 	    --config.eval.posterior_prompts=0 \
 	    --workdir=runs/standard_alone/$*-$$seed || exit 1; \
 	done
-	for seed in $$(seq 56 71); do \
+	for seed in $(SEEDS); do \
 	  tr -d '\n' < runs/standard_alone/$*-$$seed/result.json \
 	    | sed "s/^{/{\"seed\": $$seed,/"; \
 	  echo; \
