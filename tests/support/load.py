@@ -1,9 +1,10 @@
-"""Large sweeps and long histories: processor time and memory.
+r"""Large sweeps and long histories: processor time and memory.
 
-    python -m tests.support.load --rows=1000000 --members=2000
+    python -m tests.support.load --rows=1000000 --members=2000 \
+      --evaluations=10000
 
 Writes a history of many evaluations and opens the run; trains a sweep of many
-tiny runs and writes its tables.
+tiny runs and writes its tables; trains a run with an evaluation at each step.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import time
 import numpy as np
 
 from configs import single_parent
+from experiments.harness import distributed
 from experiments.harness import grid
 from experiments.harness import loop
 from experiments.sweep import summary
@@ -29,6 +31,12 @@ _T = 6
 def megabytes() -> float:
   """The largest memory of this process so far."""
   return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def resident() -> float:
+  """The memory of this process in megabytes."""
+  pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+  return pages * resource.getpagesize() / 2**20
 
 
 def append(workdir: pathlib.Path, steps: range):
@@ -84,17 +92,42 @@ def sweep(workdir: pathlib.Path, members: int) -> list[tuple[str, float]]:
   return list(zip(names, np.diff(laps).tolist(), strict=True))
 
 
+def evaluations(workdir: pathlib.Path, num: int) -> list[tuple[str, float]]:
+  """Trains a run with `num` evaluations.
+
+  Returns:
+    (what, seconds): the second and the last tenth, with the memory after them.
+  """
+  config = small_sweeps.config({"seed": (0,)})
+  config.train.update(steps=num, eval_every=1)
+  (run,) = grid.every_run(config, workdir)
+  seen = {}
+
+  def log(row):
+    seen[row["step"]] = (time.process_time(), resident())
+
+  with runs.opened(run.workdir, run.config.to_dict(), overwrite=False):
+    loop.train_single(run, distributed.this_process(), log=log)
+  tenth, measured = num // 10, []
+  for what, end in (("second", 2 * tenth), ("last", num)):
+    (before, _), (after, memory) = seen[end - tenth], seen[end]
+    measured.append((f"{what} tenth, at {memory:.0f} MiB", after - before))
+  return measured
+
+
 def main():
   """The command."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument("--rows", type=int, default=10**6)
   parser.add_argument("--members", type=int, default=2000)
+  parser.add_argument("--evaluations", type=int, default=10**4)
   arguments = parser.parse_args()
   with tempfile.TemporaryDirectory() as folder:
     path = pathlib.Path(folder)
     for name, function, num in (
       ("rows", history, arguments.rows),
       ("members", sweep, arguments.members),
+      ("evaluations", evaluations, arguments.evaluations),
     ):
       before = megabytes()
       measured = function(path / name, num) if num else []
