@@ -9,6 +9,7 @@ import pytest
 from configs import paper
 from configs import recipes as recipes_configs
 from configs import standard_seeds
+from configs import variants
 from experiments import pages
 from experiments import recipes
 from experiments import verify
@@ -57,11 +58,12 @@ def test_the_recipes_are_those_of_the_runs(task):
   assert not lines
 
 
-def test_the_table_is_that_of_the_runs():
+@pytest.mark.parametrize("tier", variants.TIERS)
+def test_the_table_is_that_of_the_runs(tier):
   """Every row is judged again from the recorded runs and checks."""
-  directory = ROOT / "results/quick"
+  directory = ROOT / "results" / tier
   recorded = json.loads((directory / "verify.json").read_text())["rows"]
-  targets = verify.targets("quick")
+  targets = verify.targets(tier)
   assert [row["what"] for row in recorded] == [row.what for row, _ in targets]
   runs = {
     lines.stem.replace("_", " "): [
@@ -71,9 +73,7 @@ def test_the_table_is_that_of_the_runs():
   }
   assert set(runs) == set(paper.EXPERIMENTS)
   theory = {
-    check: registry.read_recorded(
-      directory, verify.check_config(check, "quick")
-    )
+    check: registry.read_recorded(directory, verify.check_config(check, tier))
     for check in paper.QUICK_CHECKS
   }
   assert None not in theory.values()
@@ -98,9 +98,10 @@ def test_recorded_seeds_are_those_of_the_config(variant):
   assert [line["seed"] for line in alone] == seeds
 
 
-def test_recorded_runs_have_the_names_of_planned_ones():
+@pytest.mark.parametrize("tier", variants.TIERS)
+def test_recorded_runs_have_the_names_of_planned_ones(tier):
   for name in paper.EXPERIMENTS:
-    recorded = suite.read_recorded(ROOT / "results/quick", name)
+    recorded = suite.read_recorded(ROOT / "results" / tier, name)
     most = max(line["seed"] for line in recorded.values()) + 1
-    planned = suite.planned(name, "quick", most, ROOT)
+    planned = suite.planned(name, tier, most, ROOT)
     assert set(recorded) <= {run.name for run in planned}
