@@ -1,7 +1,10 @@
-"""One kill of `tests.support.kill_runs`."""
+"""One kill for two kinds of `tests.support.kill_runs`."""
+
+import pytest
 
 from tests.support import kill_runs
 
 
-def test_a_killed_run_resumes_to_the_same_files(tmp_path):
-  assert kill_runs.trials(1, 0, tmp_path, ["joint"]) == 1
+@pytest.mark.parametrize("kind", ["joint", "verify"])
+def test_a_killed_run_resumes_to_the_same_files(kind, tmp_path):
+  assert kill_runs.trials(1, 0, tmp_path, [kind]) == 1

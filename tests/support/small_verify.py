@@ -7,6 +7,7 @@ import runpy
 import types
 
 from configs import paper
+from configs import rows
 from configs import single_parent
 
 
@@ -25,7 +26,7 @@ def main():
   paper.EXPERIMENTS = {"chain": paper.Experiment(module, variant)}
   figure = next(f for f in paper.FIGURES.values() if "chain" in f.experiments)
   paper.FIGURES = {"2": figure._replace(experiments=("chain",))}
-  paper.ROWS = [row for row in paper.ROWS if row.source == "chain"]
+  rows.ROWS = tuple(row for row in rows.ROWS if row.of == "chain")
   paper.QUICK_CHECKS = {}
   runpy.run_module("experiments.verify", run_name="__main__", alter_sys=True)
 
