@@ -34,3 +34,10 @@ def test_a_long_history_is_opened(tmp_path):
     "last tenth of the rows",
     "opening the run",
   }
+
+
+def test_memory_does_not_grow_with_evaluations(tmp_path):
+  measured = load.evaluations(tmp_path, 2000)
+  memory = [float(what.split()[-2]) for what, _ in measured]
+  assert len(memory) == 2
+  assert memory[1] - memory[0] < 20  # megabytes
