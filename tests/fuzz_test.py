@@ -7,7 +7,9 @@ runs 10,000 cases of each kind.
 
 import contextlib
 import functools
+import json
 import math
+import numbers
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,6 +29,9 @@ from icl_causal.config import build
 from icl_causal.config import record
 from icl_causal.config.fields import ConfigError
 from icl_causal.graphs import Graph
+from icl_causal.runs import records as of_runs
+from icl_causal.runs.files import RunError
+from tests.support import records
 
 
 @st.composite
@@ -214,6 +219,54 @@ def test_configs(base, changes, seed):
   T = graph.parents_TxK.shape[0]
   shapes = _shapes(config.prior.S, T, **model)
   assert all(leaf.size for leaf in jax.tree.leaves(shapes))
+
+
+JSON = st.recursive(
+  st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+  lambda inner: (
+    st.lists(inner, max_size=3)
+    | st.dictionaries(st.text(max_size=9), inner, max_size=3)
+  ),
+  max_leaves=6,
+)
+
+
+@given(st.data())
+def test_records(data):
+  """A damaged line is refused in one line, or its fields are finite numbers."""
+  fields, valid = data.draw(
+    st.sampled_from(
+      [
+        (of_runs.METRICS, records.row(1)),
+        (of_runs.RESULT, records.result()),
+        (of_runs.FAILURE, {"step": 1, "what": "the loss is not finite"}),
+      ]
+    )
+  )
+  names = st.sampled_from([*fields, "checksum", "other"])
+  changes = data.draw(st.dictionaries(names, JSON, max_size=2))
+  value = valid | changes
+  for name in data.draw(st.lists(names, max_size=1)):
+    value.pop(name, None)
+  line = bytearray(json.dumps(value).encode())
+  at = data.draw(st.integers(0, len(line)))
+  line[at : at + data.draw(st.integers(0, 9))] = data.draw(
+    st.just(b"") | st.binary(max_size=3)
+  )
+  try:
+    found = of_runs.parse(bytes(line), fields, "a line")
+  except RunError as error:
+    message = str(error)
+  else:
+    message = None
+  if message is not None:
+    assert "\n" not in message
+    return
+  for name, types in fields.items():
+    assert isinstance(found[name], types)
+    assert not isinstance(found[name], bool)
+    if isinstance(found[name], numbers.Number):
+      assert math.isfinite(found[name])
 
 
 @functools.cache
