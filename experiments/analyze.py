@@ -74,6 +74,7 @@ def main():
 
 def check(run: runs.Run):
   """Raises Refused for a run that the closed form does not describe."""
+  run.require("graph", "prior", "model")
   if not hasattr(run.model, "position_blocks"):
     raise app.Refused(
       f"{run.path}: the closed form is for position blocks, which "
@@ -87,7 +88,7 @@ def check(run: runs.Run):
 
 def expected(run: runs.Run) -> dict[str, np.ndarray]:
   """Matrices of the task alone, by name, conditional on the kernel."""
-  S, prior = run.config.prior.S, build.prior(run.config)
+  S, prior = run.config.prior.S, run.prior
   score = functools.partial(
     gradient.gradient_score,
     epsilon=run.config.train.epsilon,

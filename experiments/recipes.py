@@ -3,9 +3,9 @@
     python -m experiments.recipes --config=configs/recipes.py:chain
 
 Runs are kept under --workdir and resume where they were interrupted. Writes
-TASK.md and TASK.jsonl to results/recipes, or --results. With --films it trains
-the first run of each recipe alone instead, with an evaluation every 16 steps,
-and draws the layer-1 attention during training to docs/recipes/TASK.png.
+TASK.md and TASK.jsonl to results/recipes, or --results. With --films it draws
+the layer-1 attention of the first run of each recipe during training instead,
+to docs/recipes/TASK.png.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,6 @@ import numpy as np
 
 from experiments.harness import app
 from experiments.harness import grid
-from experiments.harness import loop
 from experiments.harness import signals
 from experiments.harness import suite
 from experiments.harness import tables
@@ -41,13 +40,11 @@ def main():
   runs_of = planned(config, workdir)
   stop = signals.install_handlers()
   if flags.FLAGS.films:
-    films = {name: film_run(group[0]) for name, group in runs_of.items()}
-    for name, run in films.items():
-      print(f"training {name}", flush=True)
-      loop.train_batch([run], 1, stop)
+    suite.train({name: group[:1] for name, group in runs_of.items()}, stop)
     folder = app.output("pictures", "docs/recipes", workdir)
     path = folder / f"{config.task}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
+    films = {name: group[0] for name, group in runs_of.items()}
     draw(films).savefig(path, dpi=110)
     print(path)
     return
@@ -122,16 +119,8 @@ def excess_of(results: Sequence[Mapping]) -> verdicts.Estimate:
   return verdicts.mean_over(results, "excess_loss", unit)
 
 
-def film_run(run: Run) -> Run:
-  """The same training with an evaluation every 16 steps, of fewer prompts."""
-  few = {"test_size": 2**10, "batch_size": 2**10, "posterior_prompts": 0}
-  changes = {f"eval.{name}": value for name, value in few.items()}
-  changes["train.eval_every"] = _FIRST_STEP
-  return grid.run(run.config, changes, run.workdir.parents[1])
-
-
 def film_steps(steps: int) -> list[int]:
-  """16 times powers of 4, and the last step, a multiple of 16."""
+  """16 times powers of 4, and the last step."""
   ladder = [_FIRST_STEP * 4**k for k in range(20)]
   return [*(step for step in ladder if step < steps), steps]
 
@@ -140,9 +129,9 @@ def draw(films: dict[str, Run]):
   """The layer-1 attention of each run after 16, 64, .. steps."""
   rows = {}
   for name, run in films.items():
-    maps = runs.read_attention(run.workdir)
+    snapshots = runs.read_snapshots(run.workdir)
     steps: Sequence[int] = film_steps(run.config.train.steps)
-    rows[name] = {step: maps[step] for step in steps}
+    rows[name] = {step: snapshots[step].attention for step in steps}
   first = next(iter(films.values()))
   return matrices.attention_over_training(graphs.adjacency(first.graph), rows)
 

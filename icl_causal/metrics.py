@@ -255,11 +255,18 @@ def failure(loss_N, gradient_norm_N, before: int) -> dict | None:
   if finite_N.all():
     return None
   bad = int(np.argmin(finite_N))
-  recent = slice(max(0, bad - 7), bad + 1)
   what = "gradient" if np.isfinite(loss_N[bad]) else "loss"
   return {
     "step": before + bad + 1,
     "what": f"the {what} is not finite",
-    "last_losses": [f"{value:.6g}" for value in loss_N[recent]],
-    "last_gradient_norms": [f"{value:.6g}" for value in norm_N[recent]],
+    **last_steps(loss_N[: bad + 1], norm_N[: bad + 1]),
   }
+
+
+def last_steps(loss_N, gradient_norm_N) -> dict:
+  """The metrics of the last 8 of N steps as text, since they may be NaN."""
+  losses, norms = (
+    [f"{value:.6g}" for value in np.asarray(values_N)[-8:]]
+    for values_N in (loss_N, gradient_norm_N)
+  )
+  return {"last_losses": losses, "last_gradient_norms": norms}

@@ -99,7 +99,9 @@ def stack(runs: Sequence, mesh: Mesh, parallel: int):
   return jax.device_put(tree, NamedSharding(mesh, RUNS))
 
 
-def over_runs(function: Callable, mesh: Mesh, parallel: int) -> Callable:
+def over_runs(
+  function: Callable, mesh: Mesh, parallel: int, num_shared: int = 0
+) -> Callable:
   """Maps a function of one run over stacked runs; the result is not compiled.
 
   Args:
@@ -108,17 +110,31 @@ def over_runs(function: Callable, mesh: Mesh, parallel: int) -> Callable:
     parallel: number of runs that a device processes at once, as in `stack`.
       Groups of this size are processed one after another, so intermediate
       values exist for one group only.
+    num_shared: number of arguments, the last ones, that are not stacked: all
+      runs share them.
   """
 
-  def on_one_device(*stacked):
+  def on_one_device(shared, stacked):
     num_runs = jax.tree.leaves(stacked)[0].shape[0]
     num_groups = math.ceil(num_runs / parallel)
     if num_groups == 1:
-      return jax.vmap(function)(*stacked)
+      return jax.vmap(lambda *run: function(*run, *shared))(*stacked)
     return jax.lax.map(
-      lambda run: function(*run), stacked, batch_size=num_runs // num_groups
+      lambda run: function(*run, *shared),
+      stacked,
+      batch_size=num_runs // num_groups,
     )
 
-  return jax.shard_map(
-    on_one_device, mesh=mesh, in_specs=RUNS, out_specs=RUNS, check_vma=False
+  mapped = jax.shard_map(
+    on_one_device,
+    mesh=mesh,
+    in_specs=(PartitionSpec(), RUNS),
+    out_specs=RUNS,
+    check_vma=False,
   )
+
+  def over(*arguments):
+    num_stacked = len(arguments) - num_shared
+    return mapped(arguments[num_stacked:], arguments[:num_stacked])
+
+  return over

@@ -30,7 +30,7 @@ class TrainState(NamedTuple):
 
 
 class Steps(NamedTuple):
-  """Metrics of N steps, each computed before the update.
+  """Metrics of N steps, each computed before the update; NaN if not taken.
 
   Attributes:
     loss_N: the mean loss of the batch, in nats.
@@ -45,12 +45,15 @@ class Evaluation(NamedTuple):
   """Results on a test set of N prompts.
 
   Attributes:
-    loss_N: the loss of each prompt, in nats.
+    loss_N: the loss of each prompt, in nats; NaN if it is not evaluated.
     attention: each attention map in the model's `out`, averaged over prompts.
+    first: of the first P prompts, each attention map, with a leading axis P,
+      and `law`, the predicted law P x S.
   """
 
   loss_N: jax.Array
   attention: dict[str, jax.Array]
+  first: dict[str, jax.Array]
 
 
 def init(
@@ -64,13 +67,14 @@ def init(
 def train(
   state: TrainState,
   key,
-  num_steps: int,
+  num_steps,
   model: nn.Module,
   optimizer: optax.GradientTransformation,
   draw: Callable[[jax.Array], Prompt],
   epsilon: float = 0.0,
   chunk_size: int | None = None,
   mesh: Mesh | None = None,
+  max_steps: int | None = None,
 ) -> tuple[TrainState, Steps]:
   """Trains all parameters jointly, with a fresh batch in each step.
 
@@ -93,12 +97,16 @@ def train(
     epsilon: as in `metrics.loss`.
     chunk_size: as for `loss_and_gradient`.
     mesh: as for `loss_and_gradient`.
+    max_steps: the length of the metrics, by default `num_steps`. With it,
+      `num_steps` may be traced: one compiled program takes any number of steps
+      up to it.
 
   Returns:
     (state, steps): the new state and the metrics of each step.
   """
 
-  def step(state, _):
+  def step(i, carry):
+    state, steps = carry
     batch = draw(jax.random.fold_in(key, state.step))
     loss, gradient = loss_and_gradient(
       state.params, batch, model, epsilon, chunk_size, mesh
@@ -107,11 +115,12 @@ def train(
       gradient, state.opt_state, state.params
     )
     params = optax.apply_updates(state.params, updates)
-    return TrainState(params, opt_state, state.step + 1), Steps(
-      loss, optax.tree.norm(gradient)
-    )
+    taken = Steps(loss, optax.tree.norm(gradient))
+    steps = jax.tree.map(lambda a_N, a: a_N.at[i].set(a), steps, taken)
+    return TrainState(params, opt_state, state.step + 1), steps
 
-  return jax.lax.scan(step, state, length=num_steps)
+  none_N = jnp.full(max_steps or num_steps, jnp.nan)
+  return jax.lax.fori_loop(0, num_steps, step, (state, Steps(none_N, none_N)))
 
 
 def loss_and_gradient(
@@ -217,7 +226,14 @@ def mean_gradient(
 
 
 def evaluate(
-  params, model: nn.Module, x_NxT, y_NxS, batch_size: int, epsilon: float = 0.0
+  params,
+  model: nn.Module,
+  x_NxT,
+  y_NxS,
+  batch_size: int,
+  epsilon: float = 0.0,
+  num_batches=None,
+  num_first: int = 0,
 ) -> Evaluation:
   """Evaluates a model on a test set, `batch_size` prompts at a time.
 
@@ -232,6 +248,9 @@ def evaluate(
     y_NxS: targets.
     batch_size: static.
     epsilon: as in training.
+    num_batches: only the first batches are evaluated, by default all; may be
+      traced.
+    num_first: number P of prompts in `first`, at most `batch_size`; static.
 
   Raises:
     ValueError: if N is not a multiple of `batch_size`.
@@ -241,24 +260,38 @@ def evaluate(
     raise ValueError(
       f"{len(x_NxT)} test prompts do not divide into batches of {batch_size}"
     )
+  x_MxBxT, y_MxBxS = (
+    a.reshape(-1, batch_size, a.shape[1]) for a in (x_NxT, y_NxS)
+  )
+  num = len(x_MxBxT) if num_batches is None else num_batches
 
   def one(x_T, y_S):
     f_S, out = model.apply({"params": params}, x_T)
     maps = {name: a for name, a in out.items() if name.startswith("attention")}
-    smooth_S = (f_S + epsilon) / (1 + f_S.size * epsilon)
-    return metrics.loss(smooth_S, y_S), maps
+    law_S = (f_S + epsilon) / (1 + f_S.size * epsilon)
+    return metrics.loss(law_S, y_S), {"law": law_S, **maps}
 
-  def batch(xy):
-    loss_B, maps = jax.vmap(one)(*xy)
-    return loss_B, jax.tree.map(lambda a: a.mean(axis=0), maps)
+  def batch(m) -> Evaluation:
+    loss_B, out = jax.vmap(one)(x_MxBxT[m], y_MxBxS[m])
+    return Evaluation(
+      loss_B,
+      {name: a.mean(axis=0) for name, a in out.items() if name != "law"},
+      {name: a[:num_first] for name, a in out.items()},
+    )
 
-  batches = jax.tree.map(
-    lambda a: a.reshape(-1, batch_size, a.shape[1]), (x_NxT, y_NxS)
-  )
-  loss_MxB, maps = jax.lax.map(batch, batches)
-  return Evaluation(
-    loss_MxB.ravel(), jax.tree.map(lambda a: a.mean(axis=0), maps)
-  )
+  def add(m, total: Evaluation) -> Evaluation:
+    new = batch(m)
+    return Evaluation(
+      total.loss_N.at[m].set(new.loss_N),
+      jax.tree.map(lambda t, a: t + a / num, total.attention, new.attention),
+      jax.tree.map(lambda t, a: jnp.where(m, t, a), total.first, new.first),
+    )
+
+  like = jax.eval_shape(batch, 0)
+  zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), like)
+  none_MxB = jnp.full(y_MxBxS.shape[:2], jnp.nan)
+  total = jax.lax.fori_loop(0, num, add, zeros._replace(loss_N=none_MxB))
+  return total._replace(loss_N=total.loss_N.ravel())
 
 
 def _mean_loss(params, batch: Prompt, model: nn.Module, epsilon):

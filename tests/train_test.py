@@ -130,11 +130,12 @@ def test_a_damaged_checkpoint_is_reported_and_skipped(
   assert artifacts.by_run(cut) == artifacts.by_run(workdir)
 
 
-def test_the_attention_of_every_evaluation_is_kept(finished):
+def test_snapshots_of_early_steps_and_of_every_evaluation_are_kept(finished):
   workdir, result, _ = finished
-  attention = runs.read_attention(workdir)
-  assert list(attention) == [0, 64, 128, 192, 256]
-  (last_TxT,) = attention[256]
+  snapshots = runs.read_snapshots(workdir)
+  early = [0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48]
+  assert list(snapshots) == [*early, 64, 96, 128, 192, 256]
+  (last_TxT,) = snapshots[256].attention
   np.testing.assert_allclose(last_TxT.sum(axis=1), 1, atol=2e-3)
   scores = [last_TxT[child, parent] for child, parent in EDGES]
   np.testing.assert_allclose(

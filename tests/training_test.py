@@ -125,6 +125,28 @@ def test_a_resumed_run_equals_an_uninterrupted_run():
   assert _equal(steps, jax.tree.map(lambda *a: jnp.hstack(a), first, second))
 
 
+def test_a_traced_number_of_steps_gives_the_same_run():
+  start = training.init(jax.random.key(0), MODEL, ADAM)
+  expected, steps = _train(start, jax.random.key(1), 3)
+  some = jax.jit(
+    lambda num: training.train(
+      start,
+      jax.random.key(1),
+      num,
+      model=MODEL,
+      optimizer=ADAM,
+      draw=_draw,
+      max_steps=5,
+    )
+  )
+  state, taken = some(3)
+  jax.tree.map(np.testing.assert_array_equal, state, expected)
+  np.testing.assert_array_equal(taken.loss_N[:3], steps.loss_N)
+  assert np.isnan(taken.loss_N[3:]).all()
+  assert taken.gradient_norm_N.shape == (5,)
+  assert int(some(0)[0].step) == 0
+
+
 def test_a_run_is_determined_by_its_key():
   start = training.init(jax.random.key(0), MODEL, ADAM)
   one, again, other = (
@@ -157,6 +179,34 @@ def test_evaluation_uses_the_full_test_set():
     np.testing.assert_allclose(att, out[name].mean(axis=0), atol=1e-6)
   with pytest.raises(ValueError, match="48 test prompts do not divide"):
     training.evaluate(params, MODEL, test.x_T, test.y_S, batch_size=32)
+
+
+def test_evaluation_of_the_first_batches():
+  state = training.init(jax.random.key(0), MODEL, ADAM)
+  test = _draw(jax.random.key(2), 12)
+  params = jax.tree.map(lambda a: a + 0.3, state.params)
+
+  def evaluate(num_batches, x_NxT, y_NxS):
+    return jax.jit(
+      lambda num: training.evaluate(
+        params, MODEL, x_NxT, y_NxS, 4, num_batches=num, num_first=3
+      )
+    )(num_batches)
+
+  some = evaluate(2, test.x_T, test.y_S)
+  alone = evaluate(2, test.x_T[:8], test.y_S[:8])
+  np.testing.assert_array_equal(some.loss_N[:8], alone.loss_N)
+  assert np.isnan(some.loss_N[8:]).all()
+  for name, array in alone.attention.items():
+    np.testing.assert_array_equal(some.attention[name], array)
+  f_BxS, out = jax.vmap(lambda x_T: MODEL.apply({"params": params}, x_T))(
+    test.x_T[:3]
+  )
+  expected = {name: a for name, a in out.items() if name.startswith("att")}
+  expected["law"] = f_BxS
+  assert some.first.keys() == expected.keys()
+  for name, array in expected.items():
+    np.testing.assert_allclose(some.first[name], array, atol=1e-6)
 
 
 def test_training_recovers_a_small_graph():

@@ -7,6 +7,7 @@ to the host have a leading axis of R runs, with R = 1 for a single run.
 """
 
 from collections.abc import Callable, Sequence
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -27,10 +28,10 @@ class Trainer(NamedTuple):
   Attributes:
     start: on the devices, the states before the first step.
     baselines: on the host, the losses of the baselines on the test sets.
-    take_steps: maps a state to (state, Steps on the host); donates its
-      argument.
-    evaluate: maps a state to losses R x N and layer-1 maps R x H x T x T, on
-      the host.
+    take_steps: maps a state and a number of steps, at most `train.eval_every`,
+      to (state, Steps on the host); donates the state.
+    evaluate: maps a state and a number of batches of the test set to the
+      Evaluation on the host.
     exact: takes no argument; returns the losses of the exact posterior and its
       effective sample sizes, R x M, on the host.
     to_host: copies a state to the host.
@@ -40,9 +41,9 @@ class Trainer(NamedTuple):
   start: training.TrainState
   baselines: dict[str, np.ndarray]
   take_steps: Callable[
-    [training.TrainState], tuple[training.TrainState, training.Steps]
+    [training.TrainState, int], tuple[training.TrainState, training.Steps]
   ]
-  evaluate: Callable[[training.TrainState], tuple[np.ndarray, np.ndarray]]
+  evaluate: Callable[[training.TrainState, int], training.Evaluation]
   exact: Callable[[], tuple[np.ndarray, np.ndarray]]
   to_host: Callable[[training.TrainState], training.TrainState]
   to_devices: Callable[[training.TrainState], training.TrainState]
@@ -70,13 +71,12 @@ def single(run: Run) -> Trainer:
   evaluate = jax.jit(functions.evaluate, out_shardings=full)
   exact = jax.jit(functions.exact, out_shardings=full)
 
-  def steps(state):
-    state, taken = take_steps(inputs, state)
+  def steps(state, num_steps):
+    state, taken = take_steps(inputs, state, num_steps)
     return state, _with_run_axis(taken)
 
-  def evaluation(state):
-    result = evaluate(inputs, state, test)
-    return _with_run_axis((result.loss_N, result.attention["attention_1"]))
+  def evaluation(state, num_batches):
+    return _with_run_axis(evaluate(inputs, state, test, num_batches))
 
   def to_devices(state):
     return jax.device_put(jax.tree.map(lambda leaf: leaf[0], state), full)
@@ -106,13 +106,12 @@ def stacked(batch: Sequence[Run], at_once: int) -> Trainer:
   def to_host(tree):
     return jax.tree.map(lambda leaf: np.asarray(leaf)[:num], tree)
 
-  def steps(state):
-    state, taken = compiled.take_steps(inputs, state)
+  def steps(state, num_steps):
+    state, taken = compiled.take_steps(inputs, state, num_steps)
     return state, to_host(taken)
 
-  def evaluation(state):
-    result = compiled.evaluate(inputs, state, test)
-    return to_host((result.loss_N, result.attention["attention_1"]))
+  def evaluation(state, num_batches):
+    return to_host(compiled.evaluate(inputs, state, test, num_batches))
 
   def to_devices(state):
     def pad(leaf, like):
@@ -149,16 +148,24 @@ def compile_stacked(batch: Sequence[Run], mesh: Mesh, at_once: int) -> Stacked:
   members = [program.run_inputs(run.config, run.graph) for run in batch]
   while True:
     inputs = parallel.stack(members, mesh, at_once)
-    start, take_steps, draw_test, evaluate, exact = (
-      parallel.over_runs(function, mesh, at_once) for function in functions
+    over_runs = functools.partial(
+      parallel.over_runs, mesh=mesh, parallel=at_once
+    )
+    start, draw_test, exact = map(
+      over_runs, (functions.start, functions.draw_test, functions.exact)
+    )
+    take_steps, evaluate = (
+      over_runs(function, num_shared=1)
+      for function in (functions.take_steps, functions.evaluate)
     )
     state = jax.jit(start)(inputs)
     draw = jax.jit(draw_test).lower(inputs).compile()
     if at_once == 1 or _bytes(draw) < _memory(mesh):
       test = draw(inputs)
-      steps = jax.jit(take_steps, donate_argnums=1).lower(inputs, state)
+      steps = jax.jit(take_steps, donate_argnums=1).lower(inputs, state, 1)
       steps = steps.compile()
-      measure = jax.jit(evaluate).lower(inputs, state, test).compile()
+      measure = jax.jit(evaluate).lower(inputs, state, test, 1)
+      measure = measure.compile()
       needed = max(map(_bytes, (steps, measure)))
       if at_once == 1 or needed < _memory(mesh):
         return Stacked(inputs, state, test, steps, measure, jax.jit(exact))

@@ -2,14 +2,16 @@
 
 Every run has its own directory, with the same files whether it is trained alone
 or with others. The loop evaluates every `train.eval_every` steps, appends a row
-to each metrics.jsonl and saves states. A run whose loss or gradient is not
-finite is marked as failed while the others continue.
+to each metrics.jsonl and saves states. It appends to each snapshots.jsonl at
+every evaluation and at steps 1, 2, 3, 4, 6, 8, 12, .., so that the first steps
+are visible. A run whose loss or gradient is not finite is marked as failed
+while the others continue.
 """
 
 from collections.abc import Callable, Sequence
 import contextlib
 import time
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -21,14 +23,13 @@ from experiments.harness import distributed
 from experiments.harness import loggers
 from experiments.harness import memory
 from experiments.harness import progress as progress_of
+from experiments.harness import recorded
 from experiments.harness import resume
 from experiments.harness import signals
 from experiments.harness.grid import Run
 from icl_causal import metrics
 from icl_causal import runs
 from icl_causal import training
-from icl_causal.analysis import recovery
-from icl_causal.config import build
 
 
 class Job(NamedTuple):
@@ -157,11 +158,19 @@ def train(job: Job, started: float) -> dict[int, dict]:
   config, group = job.batch[0].config, job.group
   last, every = config.train.steps, config.train.eval_every
   if progress.step == 0:
-    job.show(0, _record(job, progress, None, clock))
+    job.show(0, _record(job, progress, [], clock))
+  taken: list[training.Steps] = []  # since the last evaluation
   while progress.step < last and progress.live:
-    state, steps = job.trainer.take_steps(progress.state)
-    progress = progress._replace(step=progress.step + every, state=state)
-    job.show(progress.step, _record(job, progress, steps, clock))
+    step = _next_step(progress.step, every)
+    num = step - progress.step
+    state, steps = job.trainer.take_steps(progress.state, num)
+    progress = progress._replace(step=step, state=state)
+    taken.append(jax.tree.map(lambda a_RxN, num=num: a_RxN[:, :num], steps))
+    summary = _record(job, progress, taken, clock)
+    if step % every:
+      continue
+    taken = []
+    job.show(step, summary)
     ends = job.stop() or progress.step == last
     with group.raise_together():
       if group.is_writer:
@@ -194,37 +203,45 @@ def _resume(job: Job) -> tuple[Progress, dict[str, float]]:
 def _record(
   job: Job,
   progress: Progress,
-  steps: training.Steps | None,
+  taken: Sequence[training.Steps],
   clock: clocks.Clock,
 ) -> str:
-  """Writes a row of metrics for every live run, or marks it as failed.
+  """Writes a snapshot of every live run, or marks the run as failed.
+
+  At an evaluation, it also writes a row of metrics.
+
+  Args:
+    job: the training.
+    progress: at the step to record.
+    taken: the steps since the last evaluation.
+    clock: of the run.
 
   Returns:
     A summary for the progress bar.
   """
-  step, rows = progress.step, []
-  measured, _, maps_RxHxTxT = _measure(job, progress)
+  step, config, rows = progress.step, job.batch[0].config, []
+  is_evaluation = step % config.train.eval_every == 0
+  size = config.eval.test_size if is_evaluation else config.eval.batch_size
+  evaluation = _evaluate(job, progress, size)
   with job.group.raise_together():
     for r in sorted(progress.live):
-      workdir, row = job.batch[r].workdir, measured[r]
-      of_run = failed = None
-      if steps is not None:
-        of_run = _of_run(steps, r)
-        failed = metrics.failure(
-          of_run.loss_N, of_run.gradient_norm_N, step - len(of_run.loss_N)
-        )
-      if row is None and not failed:
-        failed = {"step": step, "what": "the test loss is not finite"}
-      if failed:
+      workdir, of_run = job.batch[r].workdir, _of_run(evaluation, r)
+      steps = _of_run(recorded.joined(taken), r) if taken else None
+      if failed := recorded.failure(of_run, steps, step):
         progress.live.remove(r)
         progress.failures[r] = failed
         if job.group.is_writer:
           runs.write_failure(workdir, failed)
-      elif row is not None:
-        row |= {"step": step, **_means(of_run), **clock.seconds()}
+        continue
+      if job.group.is_writer:
+        snapshot = recorded.snapshot(of_run, config.eval.batch_size)
+        clock.save(runs.append_snapshot, workdir, step, snapshot)
+      if is_evaluation:
+        baselines = _of_run(job.trainer.baselines, r)
+        row = {**recorded.row(job.batch[r], of_run, baselines), "step": step}
+        row |= recorded.means(steps) | clock.seconds()
         rows.append(row)
         if job.group.is_writer:
-          clock.save(runs.append_attention, workdir, step, maps_RxHxTxT[r])
           clock.save(runs.append_metrics, workdir, row)
           clock.save(job.log, row)
   return _summary(rows)
@@ -241,61 +258,43 @@ def _save(job: Job, progress: Progress):
 
 def _finish(job: Job, progress: Progress, clock: clocks.Clock):
   """Writes the result of every live run."""
-  measured, loss_RxN, _ = _measure(job, progress)
-  exact = None
-  if job.batch[0].config.eval.posterior_prompts:
-    exact = job.trainer.exact()
+  config = job.batch[0].config
+  evaluation = _evaluate(job, progress, config.eval.test_size)
+  exact = job.trainer.exact() if config.eval.posterior_prompts else None
   with job.group.raise_together():
     if not job.group.is_writer:
       return
     states = job.trainer.to_host(progress.state)
     for r in sorted(progress.live):
-      row = measured[r]
-      assert row is not None  # otherwise the run has failed and is not live
+      run, of_run = job.batch[r], _of_run(evaluation, r)
       baselines = _of_run(job.trainer.baselines, r)
-      of_run = None if exact is None else _of_run(exact, r)
-      result = row | metrics.reference_losses(baselines)
-      result |= metrics.excess_over_exact(loss_RxN[r], baselines, of_run)
-      result |= _position_attention(job.batch[r], _of_run(states.params, r))
+      of_exact = None if exact is None else _of_run(exact, r)
+      result = recorded.row(run, of_run, baselines)
+      result |= metrics.reference_losses(baselines)
+      result |= metrics.excess_over_exact(of_run.loss_N, baselines, of_exact)
+      result |= recorded.position_attention(run, _of_run(states.params, r))
       result |= {"steps": progress.step, **clock.seconds()}
-      runs.write_result(job.batch[r].workdir, result)
+      runs.write_result(run.workdir, result)
 
 
-def _measure(job: Job, progress: Progress):
-  """The metrics of each run, None if not finite, the losses and the maps."""
-  loss_RxN, maps_RxHxTxT = job.trainer.evaluate(progress.state)
-  measured: list[dict[str, Any] | None] = []
-  for r, run in enumerate(job.batch):
-    row = None
-    if np.isfinite(loss_RxN[r]).all():
-      edges = recovery.compare(maps_RxHxTxT[r], run.graph, include_self=True)
-      baselines = _of_run(job.trainer.baselines, r)
-      row = metrics.measures(loss_RxN[r], edges, baselines)
-    measured.append(row)
-  return measured, loss_RxN, maps_RxHxTxT
+def _evaluate(job: Job, progress: Progress, size: int) -> training.Evaluation:
+  """Evaluates every run on the first prompts of its test set."""
+  batch_size = job.batch[0].config.eval.batch_size
+  evaluation = job.trainer.evaluate(progress.state, size // batch_size)
+  return evaluation._replace(loss_N=evaluation.loss_N[:, :size])
 
 
-def _position_attention(run: Run, params: Any) -> dict:
-  """The attention on the parent by the scores between positions alone."""
-  model, mean = build.model(run.config, run.graph), None
-  if hasattr(model, "position_blocks"):
-    scores_HxTxT = model.position_blocks(params["A1"])
-    mean = recovery.mean_softmax_on_parents(scores_HxTxT, run.graph)
-  return {"position_attention_mean": mean}
+def _next_step(step: int, every: int) -> int:
+  """The next multiple of `every`, or the next of 1, 2, 3, 4, 6, 8, 12, .."""
+  power = 1 << step.bit_length()
+  middle = 3 * power // 4
+  early = middle if power > 2 and step < middle else power
+  return min((step // every + 1) * every, early)
 
 
 def _of_run(tree, r: int):
   """One run of a tree with a leading axis of runs."""
   return jax.tree.map(lambda leaf: leaf[r], tree)
-
-
-def _means(steps: training.Steps | None) -> dict:
-  """The mean loss and gradient norm of the steps before an evaluation."""
-  loss = norm = None
-  if steps is not None:
-    loss = float(np.mean(steps.loss_N))
-    norm = float(np.mean(steps.gradient_norm_N))
-  return {"train_loss": loss, "gradient_norm": norm}
 
 
 def _summary(rows: list[dict]) -> str:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 from jax import numpy as jnp
 from jax.sharding import Mesh
+from jax.typing import ArrayLike
 
 from icl_causal import metrics
 from icl_causal import parallel
@@ -32,6 +33,8 @@ TRACED = {
   "train.epsilon": jnp.float32,
   "eval.seed": jnp.uint32,
 }
+# Test prompts whose outputs a run records.
+_NUM_SHOWN = 4
 
 
 class RunInputs(NamedTuple):
@@ -65,22 +68,19 @@ class Program(NamedTuple):
 
   Attributes:
     start: the state before the first step.
-    take_steps: (state, Steps) after `train.eval_every` more steps.
+    take_steps: (state, Steps) after more steps: a number, by default and at
+      most `train.eval_every`.
     draw_test: the test set.
-    evaluate: the model of a state on the test set.
+    evaluate: the model of a state on the first batches of the test set: a
+      number, by default all.
     exact: the losses of the exact posterior on the first
       `eval.posterior_prompts` test prompts, or on all if there are fewer.
   """
 
   start: Callable[[RunInputs], training.TrainState]
-  take_steps: Callable[
-    [RunInputs, training.TrainState],
-    tuple[training.TrainState, training.Steps],
-  ]
+  take_steps: Callable[..., tuple[training.TrainState, training.Steps]]
   draw_test: Callable[[RunInputs], Test]
-  evaluate: Callable[
-    [RunInputs, training.TrainState, Test], training.Evaluation
-  ]
+  evaluate: Callable[..., training.Evaluation]
   exact: Callable[[RunInputs, Test], metrics.ExactLosses]
 
 
@@ -122,20 +122,23 @@ def program(config: build.Config, mesh: Mesh | None = None) -> Program:
     filled, model, optimizer = parts(inputs)
     return training.init(streams.key(filled.seed, "init"), model, optimizer)
 
-  def take_steps(inputs: RunInputs, state):
+  def take_steps(
+    inputs: RunInputs, state, num_steps: ArrayLike = config.train.eval_every
+  ):
     filled, model, optimizer = parts(inputs)
     batch_size = config.train.batch_size
     per_device = batch_size // (mesh.size if mesh else 1)
     return training.train(
       state,
       streams.key(filled.seed, "data"),
-      num_steps=config.train.eval_every,
+      num_steps=num_steps,
       model=model,
       optimizer=optimizer,
       draw=build.sampler(filled, inputs.graph, batch_size, mesh),
       epsilon=filled.train.epsilon,
       chunk_size=parallel.chunk_size(per_device, model),
       mesh=mesh,
+      max_steps=config.train.eval_every,
     )
 
   def draw_test(inputs: RunInputs):
@@ -149,7 +152,9 @@ def program(config: build.Config, mesh: Mesh | None = None) -> Program:
       baselines["dirichlet_edge_posterior"] = baselines.pop("edge_posterior")
     return Test(batch.x_T, batch.y_S, baselines)
 
-  def evaluate(inputs: RunInputs, state, test: Test):
+  def evaluate(
+    inputs: RunInputs, state, test: Test, num_batches: ArrayLike | None = None
+  ):
     filled, model, _ = parts(inputs)
     return training.evaluate(
       state.params,
@@ -158,6 +163,8 @@ def program(config: build.Config, mesh: Mesh | None = None) -> Program:
       test.y_NxS,
       config.eval.batch_size,
       filled.train.epsilon,
+      num_batches,
+      min(_NUM_SHOWN, config.eval.batch_size),
     )
 
   def exact(inputs: RunInputs, test: Test):

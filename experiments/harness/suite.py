@@ -192,13 +192,13 @@ def final_params(run: Run):
 
 def final_attention(run: Run):
   """The layer-1 maps of the last evaluation, H x T x T."""
-  attention = runs.read_attention(run.workdir)
-  if run.config.train.steps not in attention:
+  snapshots = runs.read_snapshots(run.workdir)
+  if run.config.train.steps not in snapshots:
     raise app.Refused(
       f"{run.workdir}: its final attention maps are missing; delete the "
       "directory to retrain"
     )
-  return attention[run.config.train.steps]
+  return snapshots[run.config.train.steps].attention
 
 
 def _train_single(run: Run, stop: Callable[[], bool]):

@@ -12,17 +12,46 @@ import numpy as np
 
 
 def loss_curve(
-  steps: Sequence[int], losses: Sequence[float], baselines: Mapping[str, float]
+  losses: Mapping[int, float],
+  early: Mapping[int, float],
+  shares: Mapping[str, Mapping[int, float]],
+  baselines: Mapping[str, float],
 ) -> Figure:
-  """Test loss by step, with the losses of the baselines by name, in nats."""
-  figure = Figure(figsize=(6.4, 4.0), layout="constrained")
-  axes = figure.subplots()
-  axes.plot(steps, losses, color="#0072B2", marker=".", label="model")
-  _draw_baselines(axes, baselines, losses)
-  axes.set_xlim(0, 1.02 * max(steps))
-  axes.set_xlabel("step")
-  axes.set_ylabel("test loss (nats)")
-  axes.legend(frameon=False)
+  """Test loss in nats, and shares below it, on a logarithmic axis of steps.
+
+  Args:
+    losses: on the test set, by step.
+    early: on a part of the test set, by the steps before the first evaluation;
+      drawn as open circles.
+    shares: curves between 0 and 1 by name, such as the share of edges that
+      are recovered; each is a mapping by step.
+    baselines: losses by name.
+  """
+  figure = Figure(figsize=(6.8, 5.0), layout="constrained")
+  above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+  every = dict(sorted({**early, **losses}.items()))
+  line = {"color": "#0072B2", "linewidth": 1.2}
+  dots = {**line, "marker": "o", "markersize": 4, "linestyle": ""}
+  above.plot(every.keys(), every.values(), **line)
+  above.plot(losses.keys(), losses.values(), **dots, label="test set")
+  if early:
+    hollow = {**dots, "markerfacecolor": "white"}
+    label = "part of the test set"
+    above.plot(early.keys(), early.values(), **hollow, label=label)
+  _draw_baselines(above, baselines, list(every.values()))
+  above.set_ylabel("test loss (nats)")
+  above.legend(frameon=False, loc="upper right")
+  styles = ({"color": "#0072B2"}, {"color": "#D55E00", "linestyle": "--"})
+  for style, (name, curve) in zip(styles, shares.items(), strict=False):
+    below.plot(curve.keys(), curve.values(), **style, label=name)
+  below.legend(frameon=False, loc="lower right")
+  below.set_ylim(-0.06, 1.06)
+  below.set_ylabel("share")
+  below.set_xlabel("step")
+  below.set_xscale("symlog", base=2, linthresh=1)
+  below.set_xlim(0, 1.3 * max(*every, 1))
+  ticks = [0, *(4**k for k in range(20) if 4**k <= max(every))]
+  below.set_xticks(ticks, [str(step) for step in ticks], minor=False)
   return figure
 
 
@@ -216,14 +245,26 @@ def _draw_baselines(
 ):
   """A horizontal line for each baseline, behind the curves, with its name.
 
-  The vertical axis is set to the range of the baselines and the losses.
+  The vertical axis is set to the range of the baselines and the losses. An
+  entropy that would take more than half of it is a label below the axes.
   """
-  for level in baselines.values():
+  lines = dict(baselines)
+  others = [v for name, v in baselines.items() if name != "entropy"]
+  low, high = min([*others, *losses]), max([*others, *losses])
+  if low - lines.get("entropy", low) > high - low:
+    entropy = lines.pop("entropy")
+    axes.annotate(
+      f"entropy {entropy:.3f}, below",
+      xy=(1.04, 0),
+      xycoords="axes fraction",
+      va="top",
+      fontsize=8,
+    )
+  for level in lines.values():
     axes.axhline(level, color="#999999", linewidth=0.8, zorder=1)
-  low = min([*baselines.values(), *losses])
-  high = max([*baselines.values(), *losses])
+  low, high = min([*lines.values(), *losses]), max([*lines.values(), *losses])
   axes.set_ylim(low - 0.06 * (high - low), high + 0.08 * (high - low))
-  _label_levels(axes, baselines)
+  _label_levels(axes, lines)
 
 
 def _label_levels(axes: Axes, levels: Mapping[str, float]):

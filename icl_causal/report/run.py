@@ -3,6 +3,9 @@
 import json
 import pathlib
 
+from matplotlib.figure import Figure
+import numpy as np
+
 from icl_causal import graphs
 from icl_causal import runs
 from icl_causal.analysis import recovery
@@ -14,7 +17,8 @@ from icl_causal.report import page
 from icl_causal.report import summary
 
 _CAPTIONS = {
-  "loss": "Test loss during training, and the losses of the baselines.",
+  "loss": "Test loss during training, the losses of the baselines, the share "
+  "of edges that layer 1 recovers, and its mean attention on the parent.",
   "attention": "The graph beside the attention of the first layer, averaged "
   "over the test prompts. The edges of the graph are framed, and so are false "
   "parents: earlier positions with more than half of a root's attention.",
@@ -34,10 +38,11 @@ def write(workdir: pathlib.Path):
     RunError: if the run is not finished, or its files can't be read.
   """
   run = runs.load(workdir)
+  run.require("graph", "model")
   if run.result is None:
     raise runs.RunError(f"{workdir} is not finished: it has no result.json")
   if not run.attention:
-    raise runs.RunError(f"{workdir} has no attention.jsonl to draw")
+    raise runs.RunError(f"{workdir} has no snapshots.jsonl to draw")
   if run.result["steps"] not in run.params:
     raise runs.RunError(f"{workdir}: {'; '.join(run.warnings)}")
   for name, figure in figures(run).items():
@@ -71,11 +76,7 @@ def figures(run: runs.Run) -> dict:
   target = [int(i) for i in run.graph.target_K if i != graphs.NO_PARENT]
   is_query = bool((run.graph.parents_TxK[-1] == graphs.NO_PARENT).all())
   return {
-    "loss": curves.loss_curve(
-      [row["step"] for row in run.history],
-      [row["loss"] for row in run.history],
-      summary.baselines(run.result),
-    ),
+    "loss": _loss_curve(run),
     "attention": matrices.graph_and_attention(
       graphs.adjacency(run.graph), last_HxTxT, edges.false_edges
     ),
@@ -92,3 +93,31 @@ def figures(run: runs.Run) -> dict:
       run.model.parameter_blocks(run.newest)
     ),
   }
+
+
+def _loss_curve(run: runs.Run) -> Figure:
+  assert run.result is not None
+  losses = {row["step"]: row["loss"] for row in run.history}
+  edges = {
+    step: recovery.compare(maps, run.graph, include_self=True)
+    for step, maps in run.attention.items()
+  }
+  return curves.loss_curve(
+    losses=losses,
+    early={
+      step: snapshot.loss
+      for step, snapshot in run.snapshots.items()
+      if 0 < step < run.config.train.eval_every
+    },
+    shares={
+      "edges recovered": {
+        step: one.recovered / max(one.edges, 1) for step, one in edges.items()
+      },
+      "attention on the parent": {
+        step: float(np.mean(one.edge_scores))
+        for step, one in edges.items()
+        if one.edges
+      },
+    },
+    baselines=summary.baselines(run.result),
+  )

@@ -20,10 +20,11 @@ from icl_causal.runs.files import RunError as RunError
 from icl_causal.runs.files import make_directory as make_directory
 from icl_causal.runs.files import save_figure as save_figure
 from icl_causal.runs.files import write_text as write_text
-from icl_causal.runs.history import append_attention as append_attention
+from icl_causal.runs.history import Snapshot as Snapshot
 from icl_causal.runs.history import append_metrics as append_metrics
-from icl_causal.runs.history import read_attention as read_attention
+from icl_causal.runs.history import append_snapshot as append_snapshot
 from icl_causal.runs.history import read_metrics as read_metrics
+from icl_causal.runs.history import read_snapshots as read_snapshots
 from icl_causal.runs.history import sync_history as sync_history
 from icl_causal.runs.history import truncate_history as truncate_history
 from icl_causal.runs.load import Member as Member

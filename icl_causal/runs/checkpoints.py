@@ -15,6 +15,7 @@ import io
 import itertools
 import os
 import pathlib
+import re
 from typing import Any, TypeVar
 import zipfile
 
@@ -28,8 +29,6 @@ from icl_causal.runs.files import RunError
 
 State = TypeVar("State")
 
-# The most that numpy writes before the numbers of an array.
-_HEADER_BYTES = 2**12
 _SAVED = "saved"
 
 
@@ -130,21 +129,10 @@ def read_state(
     Exception: of any type, if the state is damaged, not like `like`, or of
       another step, run or history.
   """
-  known = history.known(workdir) if known is None else known
-  expected = _named(like) | {_SAVED: np.zeros(2 + len(known), np.int64)}
-  with files.open_regular(_file(workdir, step), os.O_RDONLY) as file:
-    if not zipfile.is_zipfile(file):
-      raise ValueError("it is not a zip file")
-    file.seek(0)
-    archive = np.load(file, allow_pickle=False)
-    if set(archive.files) != expected.keys():
-      raise ValueError(f"it has {archive.files}, not {sorted(expected)}")
-    for part in archive.zip.infolist():  # before anything is unpacked
-      leaf = expected[part.filename.removesuffix(".npy")]
-      if part.file_size > leaf.size * leaf.dtype.itemsize + _HEADER_BYTES:
-        raise ValueError(f"its {part.filename} has {part.file_size} bytes")
-    arrays = dict(archive)
-  for name, leaf in expected.items():
+  arrays = _read(workdir, step, known)
+  if arrays.keys() != _named(like).keys():
+    raise ValueError(f"it has {sorted(arrays)}, not {sorted(_named(like))}")
+  for name, leaf in _named(like).items():
     if arrays[name].dtype.kind == "V":  # which numpy has no name for: bfloat16
       arrays[name] = arrays[name].view(leaf.dtype)
     actual, right = (
@@ -152,16 +140,28 @@ def read_state(
     )
     if actual != right:
       raise ValueError(f"its {name} is {actual}, not {right}")
-  saved_step, config, *checksums = arrays[_SAVED].tolist()
-  if saved_step != step:
-    raise ValueError(f"it is of step {saved_step}")
-  if config != records.checksum_of_config(workdir):
-    raise ValueError("it is of another run")
-  for file, checksum in zip(known, checksums, strict=True):
-    if checksum not in file.checksums:
-      raise ValueError(file.problem)
   leaves = [arrays[name] for name in _named(like)]
   return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def read_params(
+  workdir: pathlib.Path,
+  step: int,
+  known: Sequence[history.Known] | None = None,
+) -> dict[str, Any]:
+  """The parameters that were saved at a step, without their model.
+
+  Raises:
+    Exception: of any type, as `read_state`.
+  """
+  params: dict[str, Any] = {}
+  for name, array in _read(workdir, step, known, ".params").items():
+    *outer, last = re.findall(r"\['([^']+)'\]", name)
+    group = params
+    for key in outer:
+      group = group.setdefault(key, {})
+    group[last] = array
+  return params
 
 
 def saved_steps(workdir: pathlib.Path) -> list[int]:
@@ -177,6 +177,38 @@ def delete_states(workdir: pathlib.Path, after: int = -1):
   for step in saved_steps(workdir):
     if step > after:
       _file(workdir, step).unlink()
+
+
+def _read(
+  workdir: pathlib.Path,
+  step: int,
+  known: Sequence[history.Known] | None,
+  prefix: str = "",
+) -> dict[str, np.ndarray]:
+  """The arrays of a checkpoint by name, of those whose name has a prefix."""
+  known = history.known(workdir) if known is None else known
+  with files.open_regular(_file(workdir, step), os.O_RDONLY) as file:
+    if not zipfile.is_zipfile(file):
+      raise ValueError("it is not a zip file")
+    file.seek(0)
+    archive = np.load(file, allow_pickle=False)
+    for part in archive.zip.infolist():  # or it could unpack to any size
+      if part.compress_type != zipfile.ZIP_STORED:
+        raise ValueError(f"its {part.filename} is compressed")
+    saved_step, config, *checksums = archive[_SAVED].tolist()
+    arrays = {
+      name: archive[name]
+      for name in archive.files
+      if name != _SAVED and name.startswith(prefix)
+    }
+  if saved_step != step:
+    raise ValueError(f"it is of step {saved_step}")
+  if config != records.checksum_of_config(workdir):
+    raise ValueError("it is of another run")
+  for file, checksum in zip(known, checksums, strict=True):
+    if checksum not in file.checksums:
+      raise ValueError(file.problem)
+  return arrays
 
 
 def _file(workdir: pathlib.Path, step: int) -> pathlib.Path:

@@ -3,7 +3,7 @@
     config.json       the resolved config, canonical
     environment.json  versions, backend, devices, flags, git revision, format
     metrics.jsonl     a row for each evaluation
-    attention.jsonl   the layer-1 attention maps of these evaluations
+    snapshots.jsonl   outputs of the model at these and at early steps
     checkpoints/      the newest states
     failed.json       where a loss or a gradient was not finite
     result.json       written last: a run that has it is finished
@@ -36,8 +36,8 @@ _TRASH = ".deleted"
 _EARLY = {locking.NAME, "environment.json", _TRASH}
 _EARLY |= {".environment.json.tmp", ".config.json.tmp"}
 # What a command may leave in the directory of a run, a sweep or a check.
-_FILES = {"config.json", "environment.json", "metrics.jsonl", "attention.jsonl"}
-_FILES |= {"attention.npz"}  # of format 3
+_FILES = {"config.json", "environment.json", "metrics.jsonl", "snapshots.jsonl"}
+_FILES |= {"attention.npz", "attention.jsonl"}  # of formats 3 and 4
 _FILES |= {"failed.json", "result.json", "report.html"}
 _FILES |= {"table.csv", "table.jsonl", "table.txt"}
 _FOLDERS = {"checkpoints", "damaged_checkpoints", "figures", "analysis"}

@@ -12,7 +12,7 @@ import jax
 
 # The format of run directories. It is raised by a change after which an older
 # directory, its states or its data would be misread.
-FORMAT = 4
+FORMAT = 5
 FIELDS = {
   "versions": dict,
   "backend": str,

@@ -1,8 +1,8 @@
-"""The history of a run: a line for each evaluation, in two files.
+"""The history of a run, in two files of lines.
 
-    metrics.jsonl    the metrics
-    attention.jsonl  the layer-1 attention: the lower triangles of its maps as
-                     float16, in base64
+    metrics.jsonl    the metrics of each evaluation
+    snapshots.jsonl  outputs of the model at each evaluation and at steps 0, 1,
+                     2, 3, 4, 6, 8, 12, ..: arrays as float16, in base64
 
 Lines are appended, so that an evaluation costs the same at any step.
 """
@@ -10,6 +10,7 @@ Lines are appended, so that an evaluation costs the same at any step.
 import base64
 from collections.abc import Mapping
 import functools
+import math
 import pathlib
 from typing import NamedTuple
 
@@ -20,9 +21,28 @@ from icl_causal.runs import records
 from icl_causal.runs.files import RunError
 
 METRICS = "metrics.jsonl"
-ATTENTION = "attention.jsonl"
-_NAMES = (METRICS, ATTENTION)
+SNAPSHOTS = "snapshots.jsonl"
+_FIELDS = {METRICS: records.METRICS, SNAPSHOTS: records.SNAPSHOT}
+# Prompts are left out of a snapshot if they would take more numbers.
+_MAX_PROMPT_SIZE = 2**20
 _lower = functools.cache(np.tril_indices)
+
+
+class Snapshot(NamedTuple):
+  """Outputs of the model of one step.
+
+  Attributes:
+    loss: in nats, on the first `eval.batch_size` test prompts.
+    attention: the layer-1 maps H x T x T, averaged over test prompts: over all
+      of them at an evaluation, otherwise over those of the loss.
+    prompts: of the first P test prompts, `law`, the predicted law P x S, and
+      the attention of each layer, `attention_1`, `attention_2`, ..: P x H x T x
+      T, and P x H x T for the last layer, which has one query.
+  """
+
+  loss: float
+  attention: np.ndarray
+  prompts: dict[str, np.ndarray]
 
 
 class Known(NamedTuple):
@@ -42,18 +62,25 @@ def append_metrics(workdir: pathlib.Path, row: Mapping):
   records.append(workdir / METRICS, row)
 
 
-def append_attention(workdir: pathlib.Path, step: int, map_HxTxT: np.ndarray):
-  """Adds the layer-1 attention of an evaluation to attention.jsonl."""
-  heads, T, _ = map_HxTxT.shape
-  lower_HxM = map_HxTxT.astype("<f2")[:, *_lower(T)]
-  text = base64.b64encode(lower_HxM.tobytes()).decode()
-  row = {"step": step, "heads": heads, "lower": text}
-  records.append(workdir / ATTENTION, row)
+def append_snapshot(workdir: pathlib.Path, step: int, snapshot: Snapshot):
+  """Adds a line to snapshots.jsonl."""
+  entries = sum(a[0].size for a in snapshot.prompts.values())
+  num = _MAX_PROMPT_SIZE // entries if entries else 0
+  arrays = {name: a[:num] for name, a in snapshot.prompts.items()}
+  row = {
+    "step": step,
+    "loss": snapshot.loss,
+    "attention": _packed(snapshot.attention, is_maps=True),
+    "prompts": {
+      name: _packed(a, is_maps=a.ndim == 4) for name, a in arrays.items() if num
+    },
+  }
+  records.append(workdir / SNAPSHOTS, row)
 
 
 def sync_history(workdir: pathlib.Path):
   """Makes the history durable."""
-  for name in _NAMES:
+  for name in _FIELDS:
     files.sync(workdir / name)
 
 
@@ -68,44 +95,41 @@ def read_metrics(workdir: pathlib.Path) -> list[dict]:
     row = records.parse(line, records.METRICS, where)
     # A million rows share the strings of their names.
     rows.append({names.setdefault(name, name): row[name] for name in row})
-    _check_order(rows[-2:], where)
+    _check_order([row["step"] for row in rows[-2:]], where)
   return rows
 
 
-def read_attention(workdir: pathlib.Path) -> dict[int, np.ndarray]:
-  """The layer-1 attention maps, H x T x T, by their steps.
+def read_snapshots(workdir: pathlib.Path) -> dict[int, Snapshot]:
+  """The snapshots by their steps, in ascending order.
 
   Raises:
-    RunError: if a map is damaged.
+    RunError: if one is damaged.
   """
-  maps = {}
-  for where, line, _ in records.read_lines(workdir / ATTENTION):
-    row = records.parse(line, records.ATTENTION, where)
+  snapshots, steps = {}, []
+  for where, line, _ in records.read_lines(workdir / SNAPSHOTS):
+    row = records.parse(line, records.SNAPSHOT, where)
+    steps = [*steps[-1:], row["step"]]
+    _check_order(steps, where)
     try:
-      lower = np.frombuffer(
-        base64.b64decode(row["lower"], validate=True), "<f2"
+      snapshots[row["step"]] = Snapshot(
+        row["loss"],
+        _unpacked(row["attention"]),
+        {name: _unpacked(packed) for name, packed in row["prompts"].items()},
       )
-      lower_HxM = lower.reshape(row["heads"], -1)
-      T = round((2 * lower_HxM.shape[1] + 0.25) ** 0.5 - 0.5)
-      map_HxTxT = np.zeros((len(lower_HxM), T, T), np.float32)
-      map_HxTxT[:, *_lower(T)] = lower_HxM
-      if not np.isfinite(map_HxTxT).all():
-        raise ValueError("a number of it is not finite")
-    except ValueError as error:
+    except (ValueError, TypeError, KeyError) as error:
       raise RunError(f"{where} is damaged: {files.reason(error)}") from error
-    maps[row["step"]] = map_HxTxT
-  return maps
+  return snapshots
 
 
 def checksums(workdir: pathlib.Path) -> list[int]:
   """The checksums of the last lines of the two files."""
-  return [records.last_checksum(workdir / name) for name in _NAMES]
+  return [records.last_checksum(workdir / name) for name in _FIELDS]
 
 
 def known(workdir: pathlib.Path) -> list[Known]:
   """The undamaged part of each of the two files."""
   every = []
-  for name in _NAMES:
+  for name in _FIELDS:
     found = {records.checksum_of_config(workdir)}
     problem = f"{workdir / name} ends before it"
     try:
@@ -126,10 +150,7 @@ def truncate_history(workdir: pathlib.Path, step: int) -> dict:
     RunError: if a line up to that step is damaged.
   """
   last = {}
-  for name, fields in (
-    (METRICS, records.METRICS),
-    (ATTENTION, records.ATTENTION),
-  ):
+  for name, fields in _FIELDS.items():
     size, row = 0, {}
     lines = records.read_lines(workdir / name) if step >= 0 else ()
     for where, line, _ in lines:
@@ -145,7 +166,37 @@ def truncate_history(workdir: pathlib.Path, step: int) -> dict:
   return last
 
 
-def _check_order(rows: list[dict], where: str):
-  steps = [row["step"] for row in rows]
+def _check_order(steps: list[int], where: str):
   if steps[0] < 0 or steps != sorted(set(steps)):
     raise RunError(f"{where} is damaged: its steps are {steps}")
+
+
+def _packed(array: np.ndarray, is_maps: bool) -> dict:
+  """An array as text; of causal maps .. x T x T, the lower triangles."""
+  if is_maps:
+    array = array[..., *_lower(array.shape[-1])]
+  text = base64.b64encode(array.astype("<f2").tobytes()).decode()
+  return {"shape": array.shape, "maps": is_maps, "float16": text}
+
+
+def _unpacked(packed: Mapping) -> np.ndarray:
+  """The array of `_packed`, as float32.
+
+  Raises:
+    ValueError, TypeError, KeyError: if it is damaged.
+  """
+  shape = packed["shape"]
+  numbers = np.frombuffer(
+    base64.b64decode(packed["float16"], validate=True), "<f2"
+  )
+  if not shape or min(shape) < 1 or math.prod(shape) != numbers.size:
+    raise ValueError(f"{numbers.size} numbers do not have shape {shape!r:.40}")
+  if not np.isfinite(numbers).all():
+    raise ValueError("a number of it is not finite")
+  array = numbers.reshape(shape).astype(np.float32)
+  if not packed["maps"]:
+    return array
+  T = math.isqrt(2 * shape[-1])
+  maps = np.zeros((*shape[:-1], T, T), np.float32)
+  maps[..., *_lower(T)] = array
+  return maps

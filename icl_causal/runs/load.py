@@ -1,6 +1,6 @@
 """Opens a run for reading: config, graph, model, parameters, history."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 import functools
 import pathlib
 from typing import Any, NamedTuple
@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from icl_causal import training
+from icl_causal import priors
 from icl_causal.config import build
+from icl_causal.config import parts
 from icl_causal.config import record
 from icl_causal.config import streams
 from icl_causal.graphs import Graph
@@ -19,6 +20,7 @@ from icl_causal.runs import files
 from icl_causal.runs import history
 from icl_causal.runs import records
 from icl_causal.runs.files import RunError
+from icl_causal.runs.history import Snapshot
 from icl_causal.sampling import Prompt
 
 
@@ -28,24 +30,39 @@ class Run(NamedTuple):
   Attributes:
     path: the run directory.
     config: an ml_collections.ConfigDict.
-    graph: the causal graph.
-    model: the Flax module.
+    graph: the causal graph; None if it is custom and not registered.
+    prior: the prior (key, S, K) -> kernel, or None as above.
+    model: the Flax module, or None as above.
     params: the parameters of each checkpoint, by step in ascending order.
     history: the rows of metrics.jsonl.
-    attention: the layer-1 maps of each evaluation, H x T x T, by step.
+    snapshots: a `Snapshot` by step, at each evaluation and at steps 0, 1, 2,
+      3, 4, 6, 8, ..: the layer-1 maps, and the outputs on a few prompts.
     result: the contents of result.json, or None if the run is not finished.
-    warnings: a line for each checkpoint that can't be used.
+    warnings: a line for each part that is not registered, and for each
+      checkpoint that can't be used.
   """
 
   path: pathlib.Path
   config: Any
   graph: Graph
+  prior: priors.Prior
   model: Any
   params: dict[int, Any]
   history: list[dict]
-  attention: dict[int, np.ndarray]
+  snapshots: dict[int, Snapshot]
   result: dict | None
   warnings: list[str]
+
+  def require(self, *names: str):
+    """Raises RunError if one of these fields is None."""
+    for name in names:
+      if getattr(self, name) is None:
+        raise RunError(f"{self.path} has no {name}: {self.warnings[0]}")
+
+  @property
+  def attention(self) -> dict[int, np.ndarray]:
+    """The layer-1 maps of each snapshot, H x T x T, by step."""
+    return {step: one.attention for step, one in self.snapshots.items()}
 
   @property
   def newest(self) -> Any:
@@ -57,14 +74,17 @@ class Run(NamedTuple):
   @property
   def start(self) -> Any:
     """The parameters before the first step."""
-    return _start(self.config, self.graph)().params
+    self.require("model")
+    return _init(self.model)(streams.key(self.config.seed, "init"))
 
   def prompts(self, num: int) -> Prompt:
     """The first `num` prompts of the run's own test set."""
+    self.require("graph", "prior")
     return _test_set(self.config, self.graph, num)
 
   def apply(self, params, x_BxT) -> tuple[jax.Array, dict]:
     """The model on a batch of prompts: (f_BxS, out)."""
+    self.require("model")
     return _apply(self.model)(params, x_BxT)
 
 
@@ -85,44 +105,46 @@ class Member(NamedTuple):
 
 
 def load(path: str | pathlib.Path) -> Run:
-  """Opens a run directory; writes nothing, takes no lock, compiles no model.
+  """Opens a run directory; writes nothing, takes no lock, compiles nothing.
 
-  Works for unfinished runs as well.
+  Works for unfinished runs as well. A run with a custom part that is not
+  registered in this process opens without the graph, prior or model that needs
+  it.
 
   Raises:
     RunError: if the directory is not a run or is damaged, or if its config is
-      invalid or has a part that is not registered in this process.
+      invalid.
   """
   path = pathlib.Path(path)
   config = record.from_record(directory.read_config(path))
   if "sweep" in config:
     raise RunError(f"{path} is a sweep: open it with load_sweep")
-  try:
-    build.check(config)
-    graph = build.graph(config)
-    model = build.model(config, graph)
-  except build.ConfigError as error:
-    raise RunError(
-      f"{path} can't be opened: {error}; if the run has a custom part, "
-      "import the config file that registers it, or pass that file as --config"
-    ) from error
+  unknown = _unregistered(config)
+  graph, prior, model = _parts(path, config, unknown)
+  warnings = [
+    f"{name} is not registered: import the config file that registers it"
+    for name in unknown.values()
+  ]
   result = directory.read_result(path) if directory.is_finished(path) else None
   rows = history.read_metrics(path)
-  maps = _maps(path, rows, model)
-  like, known = jax.eval_shape(_start(config, graph)), history.known(path)
-  params, warnings = {}, []
-  for step in checkpoints.saved_steps(path):
-    try:
-      state = checkpoints.read_state(path, step, like, known)
-      params[step] = state.params
-    except Exception as error:  # a damaged file can raise any error
-      cause = files.reason(error)
-      warnings.append(f"the checkpoint of step {step} can't be used ({cause})")
+  snapshots = _snapshots(path, rows, model)
+  params, damages = _params(path, model)
   if result is not None and result["steps"] not in params:
-    warnings.append(
+    damages.append(
       f"the final checkpoint, of step {result['steps']}, is missing"
     )
-  return Run(path, config, graph, model, params, rows, maps, result, warnings)
+  return Run(
+    path=path,
+    config=config,
+    graph=graph,
+    prior=prior,
+    model=model,
+    params=params,
+    history=rows,
+    snapshots=snapshots,
+    result=result,
+    warnings=warnings + damages,
+  )
 
 
 def load_sweep(path: str | pathlib.Path) -> list[Member]:
@@ -138,27 +160,97 @@ def load_sweep(path: str | pathlib.Path) -> list[Member]:
   ]
 
 
-def _maps(path: pathlib.Path, rows: list[dict], model) -> dict[int, np.ndarray]:
-  """The attention of every row, or nothing if the file is missing."""
-  maps = history.read_attention(path)
-  shape = (model.first_layer_heads, model.T, model.T)
-  for row in rows if maps else ():
-    found = maps.get(row["step"])
-    if found is None or found.shape != shape:
-      raise RunError(
-        f"{path}/{history.ATTENTION} is damaged: it has no map of step "
-        f"{row['step']} with shape {shape}"
-      )
-  return {row["step"]: maps[row["step"]] for row in rows if maps}
+def _unregistered(config) -> dict[str, str]:
+  """The parts that are not registered: `prior.name = 'sticky'` by kind."""
+  flat, unknown = record.flatten(config.to_dict()), {}
+  for kind, (table, group, choice, _) in parts.KINDS.items():
+    name = flat.get(f"{group}.{choice}")
+    if isinstance(name, str) and name not in table:
+      unknown[kind] = f"{group}.{choice} = {name!r}"
+  return unknown
 
 
-def _start(config, graph: Graph) -> Callable[[], training.TrainState]:
-  def start():
-    model = build.model(config, graph)
-    key = streams.key(config.seed, "init")
-    return training.init(key, model, build.optimizer(config, model))
+def _parts(
+  path: pathlib.Path, config, unknown: Collection[str]
+) -> tuple[Any, Any, Any]:
+  """The graph, the prior and the model; None if it is or needs an unknown one.
 
-  return start
+  Raises:
+    RunError: if the config is invalid.
+  """
+  graph = prior = model = None
+  try:
+    if not unknown:
+      build.check(config)
+    if "graph" not in unknown:
+      graph = build.graph(config)
+    if "prior" not in unknown:
+      prior = build.prior(config)
+    if graph is not None and "model" not in unknown:
+      model = build.model(config, graph)
+  except Exception as error:  # an unchecked config can raise any error
+    cause = files.reason(error)
+    raise RunError(f"{path} can't be opened: {cause}") from error
+  return graph, prior, model
+
+
+def _params(path: pathlib.Path, model) -> tuple[dict[int, Any], list[str]]:
+  """The parameters by step, and a message for each damaged checkpoint."""
+  params, damages, known = {}, [], history.known(path)
+  like = None
+  if model is not None:
+    like = _shapes(jax.eval_shape(_init(model), streams.key(0, "init")))
+  for step in checkpoints.saved_steps(path):
+    try:
+      read = checkpoints.read_params(path, step, known)
+      if like not in (None, _shapes(read)):
+        raise ValueError(f"its parameters are {_shapes(read)}, not {like}")
+      params[step] = read
+    except Exception as error:  # a damaged file can raise any error
+      cause = files.reason(error)
+      damages.append(f"the checkpoint of step {step} can't be used ({cause})")
+  return params, damages
+
+
+def _snapshots(
+  path: pathlib.Path, rows: list[dict], model
+) -> dict[int, Snapshot]:
+  """The snapshots, one for every row, or nothing if the file is missing.
+
+  Raises:
+    RunError: if one is missing or has a wrong shape.
+  """
+  snapshots = history.read_snapshots(path)
+  where = f"{path}/{history.SNAPSHOTS} is damaged"
+  for row in rows if snapshots else ():
+    if row["step"] not in snapshots:
+      raise RunError(f"{where}: it has no snapshot of step {row['step']}")
+  shapes = [
+    _shapes((snapshot.attention, snapshot.prompts))
+    for snapshot in snapshots.values()
+  ]
+  for step, found in zip(snapshots, shapes, strict=True):
+    right = found == shapes[0]
+    if model is not None:
+      shape = (model.first_layer_heads, model.T, model.T)
+      right &= snapshots[step].attention.shape == shape
+    if not right:
+      raise RunError(f"{where}: arrays of step {step} have wrong shapes")
+  return snapshots
+
+
+def _shapes(tree) -> Any:
+  """The shape of each array of a tree."""
+  return jax.tree.map(lambda array: tuple(array.shape), tree)
+
+
+def _init(model) -> Callable:
+  """A function of a key: the parameters before the first step."""
+
+  def init(key):
+    return model.init(key, np.zeros(model.T, np.int32))["params"]
+
+  return init
 
 
 def _test_set(config, graph: Graph, num: int) -> Prompt:

@@ -68,7 +68,12 @@ METRICS: Fields = {
     )
   },
 }
-ATTENTION: Fields = {"step": int, "heads": int, "lower": str}
+SNAPSHOT: Fields = {
+  "step": int,
+  "loss": NUMBER,
+  "attention": dict,
+  "prompts": dict,
+}
 FAILURE: Fields = {"step": int, "what": str}
 TABLE: Fields = {"run": str, "status": str}
 # The checksum of a line and its end.

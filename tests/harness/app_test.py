@@ -260,14 +260,16 @@ def test_loss_that_is_not_finite_stops_the_run(tmp_path):
   done = _run(
     "train", MANUAL, *TINY, workdir, "--config.train.learning_rate=1e38"
   )
-  assert done.stderr.startswith("error: the loss is not finite at step 2: ")
+  assert done.stderr.startswith(
+    "error: the test loss is not finite at step 1: "
+  )
   assert "keeps the last state saved before it" in done.stderr
   assert done.stderr.count("\n") == 1, done.stderr
   assert done.returncode == 3
   assert not (tmp_path / "run" / "result.json").exists()
   failed = json.loads((tmp_path / "run" / "failed.json").read_text())
-  assert failed["step"] == 2
-  assert failed["last_losses"][1:] == ["nan"]
+  assert failed["step"] == 1
+  assert len(failed["last_losses"]) == len(failed["last_gradient_norms"]) == 1
 
 
 def test_train_writes_a_run_and_prints_it_again(run):
@@ -279,7 +281,7 @@ def test_train_writes_a_run_and_prints_it_again(run):
     "config.json",
     "environment.json",
     "metrics.jsonl",
-    "attention.jsonl",
+    "snapshots.jsonl",
     "checkpoints",
     "result.json",
     "figures",

@@ -66,7 +66,9 @@ def test_eight_devices_do_not_communicate_and_give_the_same_runs():
       compiled = batches.compile_stacked(planned, mesh, at_once=8)
       seeds = compiled.inputs.values["seed"]
       assert len(seeds.sharding.device_set) == num
-      state, (loss, _) = compiled.take_steps(compiled.inputs, compiled.start)
+      state, (loss, _) = compiled.take_steps(
+        compiled.inputs, compiled.start, 100
+      )
       assert loss.shape == ({1: 14, 8: 16}[num], 100)
       results[num] = [loss[:13], jax.tree.map(lambda a: a[:13], state.params)]
       text = compiled.take_steps.as_text()

@@ -86,7 +86,7 @@ def expected(tmp_path_factory):
   _train(workdir)
   expected = artifacts.by_run(workdir)
   assert expected["result"]["steps"] == 8
-  assert list(expected["attention"]) == [0, 2, 4, 6, 8]
+  assert list(expected["snapshots"]) == [0, 1, 2, 3, 4, 6, 8]
   return expected
 
 

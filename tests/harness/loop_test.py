@@ -69,7 +69,7 @@ def _assert_close(actual, expected):
     )
     assert steps[0] == steps[1]
     np.testing.assert_allclose(*losses, rtol=1e-4)
-    assert list(actual[name]["attention"]) == list(run["attention"])
+    assert list(actual[name]["snapshots"]) == list(run["snapshots"])
 
 
 def test_a_stopped_batch_resumes_in_other_batches(
@@ -111,7 +111,7 @@ def test_members_without_a_common_step_are_trained_apart(
   (batch[2].workdir / "checkpoints" / "4.npz").unlink()
   calls = small_sweeps.count_calls(monkeypatch)
   loop.train_batch(batch, AT_ONCE)
-  assert calls == [4, 6, 2, 4, 6]
+  assert calls == [4, 6, 2, 3, 4, 6]
   _assert_close(artifacts.by_sweep(workdir), expected)
 
 
@@ -123,7 +123,7 @@ def test_new_members_do_not_set_others_back(finished, stopped, monkeypatch):
     shutil.rmtree(run.workdir)
   calls = small_sweeps.count_calls(monkeypatch)
   loop.train_batch(batch, AT_ONCE)
-  assert calls == [4, 6, 0, 2, 4, 6]
+  assert calls == [4, 6, 0, 1, 2, 3, 4, 6]
   _assert_close(artifacts.by_sweep(workdir), expected)
 
 
@@ -159,7 +159,7 @@ def test_a_kill_during_the_first_save_starts_all_again(
   shutil.rmtree(batch[4].workdir / "checkpoints")
   calls = small_sweeps.count_calls(monkeypatch)
   loop.train_batch(batch, AT_ONCE)
-  assert calls == [0, 2, 4, 6]
+  assert calls == [0, 1, 2, 3, 4, 6]
   assert artifacts.by_sweep(workdir) == expected
 
 
@@ -172,7 +172,7 @@ def test_a_damaged_state_of_one_member_sets_all_back(
   path.write_bytes(path.read_bytes()[:100])
   calls = small_sweeps.count_calls(monkeypatch)
   loop.train_batch(batch, AT_ONCE)
-  assert calls == [2, 4, 6]
+  assert calls == [2, 3, 4, 6]
   message = "warning: the checkpoint of step 4 can't be used and was moved to"
   assert capsys.readouterr().err.startswith(message)
   assert (batch[2].workdir / "damaged_checkpoints" / "4.1.npz").exists()
@@ -291,8 +291,26 @@ def test_a_single_run_that_failed_is_tried_again(tmp_path):
     config = run.config.to_dict()
     with (
       runs.opened(run.workdir, config, overwrite=False),
-      pytest.raises(app.NonFinite, match="the loss is not finite at step 2"),
+      pytest.raises(
+        app.NonFinite, match="the test loss is not finite at step 1"
+      ),
     ):
       loop.train_single(run, distributed.this_process())
-    assert runs.read_failure(run.workdir)["step"] == 2, attempt
+    assert runs.read_failure(run.workdir)["step"] == 1, attempt
     (run.workdir / "failed.json").write_text('{"step": -1}')
+
+
+@pytest.mark.parametrize(
+  ("every", "steps"),
+  [
+    (1, [1, 2, 3, 4, 5]),
+    (4, [1, 2, 3, 4, 6, 8, 12, 16, 20, 24]),
+    (10, [1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 30, 32, 40, 48, 50, 60, 64]),
+    (64, [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192]),
+  ],
+)
+def test_steps_of_snapshots(every, steps):
+  found = [0]
+  while len(found) <= len(steps):
+    found.append(loop._next_step(found[-1], every))
+  assert found[1:] == steps

@@ -31,7 +31,7 @@ status = pathlib.Path("/proc/self/status")
 used = lambda: 1024 * int(status.read_text().split("VmHWM:")[1].split()[0])
 before = used()
 trainer = batches.stacked([run] * NUM, 1)
-trainer.evaluate(trainer.start)
+trainer.evaluate(trainer.start, 1)
 print(memory.needed([run] * NUM), used() - before)
 """
 

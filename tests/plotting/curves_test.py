@@ -4,30 +4,60 @@ import itertools
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 import numpy as np
+import pytest
 
 from icl_causal import runs
 from icl_causal.plotting import curves
 
+BASELINES = {"uniform": 2.30, "unigram": 2.301, "edge posterior": 1.76}
+LOSSES = {0: 2.3, 10: 2.0, 20: 1.8}
+
+
+def _loss_curve(losses=LOSSES, baselines=BASELINES):
+  early = {1: 2.29, 4: 2.1}
+  shares = {"edges": {0: 0.0, 4: 0.5, 20: 1.0}, "attention": {0: 0.1, 20: 0.8}}
+  figure = curves.loss_curve(losses, early, shares, baselines)
+  FigureCanvasAgg(figure).draw()
+  return figure
+
 
 def test_loss_curve_labels_every_baseline_without_overlap():
-  baselines = {"uniform": 2.30, "unigram": 2.301, "edge posterior": 1.76}
-  figure = curves.loss_curve([0, 10, 20], [2.3, 2.0, 1.8], baselines)
-  (axes,) = figure.axes
-  FigureCanvasAgg(figure).draw()
-  assert len(axes.texts) == 3
-  boxes = [Text.get_window_extent(text) for text in axes.texts]
+  figure = _loss_curve()
+  above, _ = figure.axes
+  assert len(above.texts) == 3
+  boxes = [Text.get_window_extent(text) for text in above.texts]
   for i, box in enumerate(boxes):
     assert not any(box.overlaps(other) for other in boxes[i + 1 :])
     assert 0 <= box.x0 <= box.x1 <= figure.bbox.width
     assert 0 <= box.y0 <= box.y1 <= figure.bbox.height
 
 
+def test_loss_curve_has_a_logarithmic_axis_with_every_point():
+  above, below = _loss_curve().axes
+  curve, full, early, *_ = above.lines
+  assert list(curve.get_xdata()) == [0, 1, 4, 10, 20]
+  assert list(full.get_xdata()) == [0, 10, 20]
+  assert list(early.get_ydata()) == [2.29, 2.1]
+  places = below.transData.transform([(x, 0.5) for x in (0, 1, 2, 4, 8)])[:, 0]
+  gaps = np.diff(places)
+  np.testing.assert_allclose(gaps[1:], gaps[1])
+  assert gaps[0] > 0
+  assert [line.get_label() for line in below.lines] == ["edges", "attention"]
+
+
+@pytest.mark.parametrize(("entropy", "is_line"), [(1.3, True), (0.8, False)])
+def test_an_entropy_far_below_is_a_label(entropy, is_line):
+  above, _ = _loss_curve(baselines={**BASELINES, "entropy": entropy}).axes
+  assert (above.get_ylim()[0] < entropy) == is_line
+  texts = [text.get_text() for text in above.texts]
+  assert f"entropy {entropy:.3f}" + ("" if is_line else ", below") in texts
+
+
 def test_saved_figures_are_reproducible(tmp_path):
   digests = []
   for name in ("one", "two"):
     (tmp_path / name).mkdir()
-    figure = curves.loss_curve([0, 1], [2, 1], {"uniform": 2})
-    runs.save_figure(tmp_path / name, "loss", figure)
+    runs.save_figure(tmp_path / name, "loss", _loss_curve())
     files = sorted((tmp_path / name / "figures").iterdir())
     assert [file.name for file in files] == ["loss.pdf", "loss.png"]
     digests.append([hashlib.sha256(f.read_bytes()).digest() for f in files])

@@ -31,7 +31,8 @@ def workdir(tmp_path):
   path = tmp_path / "run"
   runs.prepare(path, {"seed": 0}, overwrite=False)
   for step, map_HxTxT in zip(STEPS, _maps(4, 1, 3), strict=True):
-    runs.append_attention(path, step, map_HxTxT)
+    snapshot = runs.Snapshot(1 / (step + 1), map_HxTxT, {})
+    runs.append_snapshot(path, step, snapshot)
     runs.append_metrics(path, records.row(step, loss=1 / (step + 1)))
     if step:
       runs.sync_history(path)
@@ -64,8 +65,7 @@ DAMAGES = {
   ("name", "damage"),
   [
     *((history.METRICS, damage) for damage in DAMAGES),
-    # A row of attention has no loss to change.
-    *((history.ATTENTION, damage) for damage in DAMAGES if damage != "value"),
+    *((history.SNAPSHOTS, damage) for damage in DAMAGES),
   ],
 )
 def test_changed_lines_are_noticed(workdir, name, damage):
@@ -74,7 +74,7 @@ def test_changed_lines_are_noticed(workdir, name, damage):
   path.write_bytes(b"".join(DAMAGES[damage](lines)))
   read = {
     history.METRICS: runs.read_metrics,
-    history.ATTENTION: runs.read_attention,
+    history.SNAPSHOTS: runs.read_snapshots,
   }[name]
   with pytest.raises(runs.RunError, match=rf"{name}, line \d, is damaged") as e:
     read(workdir)
@@ -84,7 +84,7 @@ def test_changed_lines_are_noticed(workdir, name, damage):
   assert checkpoints.saved_steps(workdir) == [2, 4, 6]
 
 
-@pytest.mark.parametrize("name", [history.METRICS, history.ATTENTION])
+@pytest.mark.parametrize("name", [history.METRICS, history.SNAPSHOTS])
 @pytest.mark.parametrize("damage", ["changed", "cut", "incomplete"])
 def test_the_newest_state_whose_history_is_whole_is_loaded(
   workdir, name, damage
@@ -129,12 +129,12 @@ def test_rows_round_trip_and_an_incomplete_last_line_is_skipped(workdir):
     file.write('{"step": 30, "lo')
   assert runs.read_metrics(workdir) == rows
   assert runs.truncate_history(workdir, 4) == rows[2]
-  assert list(runs.read_attention(workdir)) == STEPS[:3]
+  assert list(runs.read_snapshots(workdir)) == STEPS[:3]
   runs.append_metrics(workdir, records.row(6))
   assert runs.read_metrics(workdir) == [*rows[:3], records.row(6)]
   assert runs.truncate_history(workdir, -1) == {}
   assert runs.read_metrics(workdir) == []
-  assert runs.read_attention(workdir) == {}
+  assert runs.read_snapshots(workdir) == {}
 
 
 def test_nan_is_never_written(tmp_path):
@@ -166,45 +166,83 @@ def test_rows_without_a_field_are_refused(tmp_path):
     runs.read_metrics(tmp_path)
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 2), (3, 2, 20), (2, 1, 129)])
-def test_attention_round_trip(tmp_path, shape):
+@pytest.mark.parametrize(
+  "shape", [(1, 1, 2), (3, 2, 20), (2, 2, 2), (2, 1, 129)]
+)
+def test_snapshots_round_trip(tmp_path, shape):
+  """Also if the map of a last layer has as many heads as positions."""
   num, heads, T = shape
   maps = _maps(num, heads, T)
-  assert runs.read_attention(tmp_path) == {}
+  assert runs.read_snapshots(tmp_path) == {}
+  prompts = {
+    "law": np.random.default_rng(1).uniform(size=(4, 10)),
+    "attention_1": _maps(4, heads, T),
+    "attention_2": np.random.default_rng(2).uniform(size=(4, heads, T)),
+  }
   for n in range(num):
-    runs.append_attention(tmp_path, 10 * n, maps[n])
-  read = runs.read_attention(tmp_path)
+    runs.append_snapshot(tmp_path, 10 * n, runs.Snapshot(n, maps[n], prompts))
+  read = runs.read_snapshots(tmp_path)
   assert list(read) == [10 * n for n in range(num)]
-  for found, map_HxTxT in zip(read.values(), maps, strict=True):
-    assert found.shape == (heads, T, T)
-    np.testing.assert_allclose(found, map_HxTxT, rtol=0, atol=1e-3)
-    assert not np.triu(found, 1).any()
+  for n, found in enumerate(read.values()):
+    assert found.loss == n
+    assert found.attention.shape == (heads, T, T)
+    np.testing.assert_allclose(found.attention, maps[n], rtol=0, atol=1e-3)
+    assert not np.triu(found.attention, 1).any()
+    assert found.prompts.keys() == prompts.keys()
+    for name, array in found.prompts.items():
+      np.testing.assert_allclose(array, prompts[name], rtol=0, atol=1e-3)
 
 
-def test_an_evaluation_takes_the_same_space_at_any_step(tmp_path):
+def test_a_snapshot_takes_the_same_space_at_any_step(tmp_path):
   sizes = [0]
   for step, map_HxTxT in enumerate(_maps(50, 2, 20)):
-    runs.append_attention(tmp_path, step + 10, map_HxTxT)
-    sizes.append((tmp_path / history.ATTENTION).stat().st_size)
+    snapshot = runs.Snapshot(0.5, map_HxTxT, {})
+    runs.append_snapshot(tmp_path, step + 10, snapshot)
+    sizes.append((tmp_path / history.SNAPSHOTS).stat().st_size)
   assert set(np.diff(sizes)) == {sizes[1]}
-  assert sizes[1] < 2 * 2 * 210 * 4 / 3 + 100  # float16 in base64
+  assert sizes[1] < 2 * 2 * 210 * 4 / 3 + 160  # float16 in base64
+
+
+def test_snapshots_of_long_prompts_leave_prompts_out(tmp_path):
+  """A line has to stay below the limit for lines."""
+  for step, (T, kept) in enumerate(((512, 3), (1024, 0))):
+    prompts = {"law": np.ones((4, 10)), "attention_1": np.ones((4, 1, T, T))}
+    snapshot = runs.Snapshot(0.5, np.ones((1, T, T)), prompts)
+    runs.append_snapshot(tmp_path, step, snapshot)
+    found = runs.read_snapshots(tmp_path)[step].prompts
+    assert (
+      len(found.get("law", ())) == len(found.get("attention_1", ())) == kept
+    )
 
 
 @pytest.mark.parametrize(
-  ("heads", "lower"),
+  "changes",
   [
-    (1, "AAA"),
-    (1, "AAAA"),
-    (0, ""),
-    (-5, "AAAAAAAA"),
-    (1, "AHwAfAB8"),
-    (2, "é"),
+    {"float16": "AAA"},
+    {"float16": "é"},
+    {"float16": 3},
+    {"float16": "AHwAfAB8"},  # infinite numbers
+    {"shape": [1, 2]},
+    {"shape": [-1, -3]},
+    {"shape": [0]},
+    {"shape": []},
+    {"shape": [1.0, 3.0]},
+    {"shape": [[1], 3]},
+    {"shape": ["1", 3]},
+    {"shape": "13"},
+    {"shape": None},
+    {"shape": [1, 2**62]},
   ],
 )
-def test_maps_of_another_shape_are_refused(tmp_path, heads, lower):
-  """Among them one with infinite numbers."""
-  row = {"step": 0, "heads": heads, "lower": lower}
-  of_runs.append(tmp_path / history.ATTENTION, row)
-  with pytest.raises(runs.RunError, match=r"line 1, is damaged: .+") as caught:
-    runs.read_attention(tmp_path)
+def test_damaged_arrays_are_refused(tmp_path, changes):
+  good = {"shape": [1, 3], "maps": True, "float16": "ADwAOAA4"}
+  row = {"step": 0, "loss": 1.0, "attention": good, "prompts": {}}
+  of_runs.append(tmp_path / history.SNAPSHOTS, row)
+  (found,) = runs.read_snapshots(tmp_path).values()
+  np.testing.assert_array_equal(found.attention, [[[1, 0], [0.5, 0.5]]])
+  of_runs.append(
+    tmp_path / history.SNAPSHOTS, row | {"step": 1, "attention": good | changes}
+  )
+  with pytest.raises(runs.RunError, match=r"line 2, is damaged: .+") as caught:
+    runs.read_snapshots(tmp_path)
   assert "\n" not in str(caught.value)

@@ -112,7 +112,7 @@ READS = {
   "config.json": runs.read_config,
   "environment.json": runs.read_config,
   "metrics.jsonl": runs.read_metrics,
-  "attention.jsonl": runs.read_attention,
+  "snapshots.jsonl": runs.read_snapshots,
   "result.json": runs.read_result,
   "failed.json": runs.read_failure,
 }
@@ -172,14 +172,18 @@ def _bomb(array_bytes: int) -> bytes:
   return buffer.getvalue()
 
 
-def test_archives_are_not_unpacked_before_their_sizes_are_checked(workdir):
+def test_compressed_archives_are_not_unpacked(workdir):
   bomb = _bomb(2**28)
   assert len(bomb) < 2**22
   runs.save_state(workdir, 1, STATE)
   path = workdir / "checkpoints" / "1.npz"
   path.write_bytes(bomb)
-  with pytest.raises(ValueError, match=r"its \['W'\]\.npy has \d+ bytes"):
-    checkpoints.read_state(workdir, 1, STATE)
+  for read in (
+    lambda: checkpoints.read_state(workdir, 1, STATE),
+    lambda: checkpoints.read_params(workdir, 1),
+  ):
+    with pytest.raises(ValueError, match=r"its .+\.npy is compressed"):
+      read()
 
 
 def test_overwrite_deletes_runs_only(tmp_path, workdir):

@@ -14,6 +14,7 @@ from experiments.sweep import summary
 from icl_causal import config
 from icl_causal import models
 from icl_causal import runs
+from icl_causal import training
 
 STEPS = [2, 4]  # of the checkpoints
 
@@ -48,6 +49,22 @@ def copy(trained, tmp_path):
 
 def _bytes(folder):
   return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def _rewrite(old, new, config):
+  """Writes a run again under another config."""
+  runs.prepare(new, config, overwrite=False)
+  rows = {row["step"]: row for row in runs.read_metrics(old)}
+  like = {
+    step: dict(runs.load(old).params[step]) for step in runs.saved_steps(old)
+  }
+  for step, snapshot in runs.read_snapshots(old).items():
+    runs.append_snapshot(new, step, snapshot)
+    if step in rows:
+      runs.append_metrics(new, rows[step])
+    if step in like:
+      state = training.TrainState(like[step], (), np.int32(step))
+      runs.save_state(new, step, state, keep=3)
 
 
 def _assert_equal(one, other):
@@ -85,7 +102,7 @@ def test_params_are_those_of_the_checkpoints(trained):
 
 def test_attention_has_the_layer_1_maps_of_every_evaluation(trained):
   run = runs.load(trained.workdir)
-  assert list(run.attention) == [0, 2, 4]
+  assert list(run.attention) == [0, 1, 2, 3, 4]
   x_NxT = run.prompts(64).x_T
   for step, params in ((0, run.start), (2, run.params[2]), (4, run.newest)):
     _, out = run.apply(params, x_NxT)
@@ -178,18 +195,70 @@ def test_damaged_checkpoint_is_a_warning(copy):
     ("train", "optimizer"),
   ],
 )
-def test_unregistered_part_is_reported_in_one_line(
+def test_run_with_an_unregistered_part_opens_without_it(
   tmp_path, copy, group, field
 ):
+  path = tmp_path / "changed"
   config = runs.read_config(copy)
   config[group][field] = "banana"
-  copy = tmp_path / "changed"
-  runs.prepare(copy, config, overwrite=False)
-  message = rf"{group}\.{field} = 'banana': .* import the config file that"
-  with pytest.raises(runs.RunError, match=message) as caught:
-    runs.load(copy)
-  assert str(caught.value).startswith(f"{copy} can't be opened: ")
-  assert "\n" not in str(caught.value)
+  _rewrite(copy, path, config)
+  run = runs.load(path)
+  line = f"{group}.{field} = 'banana' is not registered: import the config"
+  assert run.warnings[0].startswith(line)
+  assert len(run.warnings) == 1
+  assert list(run.params) == STEPS
+  original = runs.load(copy)
+  _assert_equal(run.newest, original.newest)
+  assert run.history == original.history
+  _assert_equal(run.attention, original.attention)
+  if group == "train":
+    run.apply(run.newest, run.prompts(4).x_T)
+    return
+  assert getattr(run, group) is None
+  unusable = {
+    "graph": (lambda: run.prompts(4), lambda: run.start),
+    "prior": (lambda: run.prompts(4),),
+    "model": (lambda: run.apply(run.newest, None), lambda: run.start),
+  }
+  for use in unusable[group]:
+    message = f"{path} has no .*{line}"
+    with pytest.raises(runs.RunError, match=message) as caught:
+      use()
+    assert "\n" not in str(caught.value)
+
+
+def test_an_invalid_config_is_refused_in_one_line(tmp_path, copy):
+  for group, field, value in (
+    ("prior", "alpha", -1.0),
+    ("model", "heads", (1,)),
+    ("graph", "parents", (5, 0, 0)),
+  ):
+    config = runs.read_config(copy)
+    config[group][field] = value
+    path = tmp_path / field
+    runs.prepare(path, config, overwrite=False)
+    with pytest.raises(runs.RunError, match="can't be opened: ") as caught:
+      runs.load(path)
+    assert "\n" not in str(caught.value)
+    config["prior"]["name"] = "banana"  # and nothing is checked in advance
+    config.pop("graph")
+    runs.prepare(tmp_path / f"{field}2", config, overwrite=False)
+    with pytest.raises(runs.RunError, match="can't be opened: "):
+      runs.load(tmp_path / f"{field}2")
+
+
+def test_opening_compiles_nothing(trained):
+  compiled = []
+  jax.monitoring.register_event_duration_secs_listener(
+    lambda event, duration, **_: compiled.append(event)
+  )
+  try:
+    runs.load(trained.workdir)
+    assert not [event for event in compiled if "backend_compile" in event]
+    jax.jit(lambda x: x + 41.5)(np.ones(3))
+    assert [event for event in compiled if "backend_compile" in event]
+  finally:
+    jax.monitoring.clear_event_listeners()
 
 
 def test_missing_and_damaged_runs(copy):

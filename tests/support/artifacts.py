@@ -14,15 +14,18 @@ from icl_causal.config import record
 
 
 def by_run(workdir: pathlib.Path) -> dict:
-  """Result, failure, metrics, attention maps and newest state of one run."""
+  """Result, failure, metrics, snapshots and newest state of one run."""
   config = record.from_record(runs.read_config(workdir))
   result = workdir / "result.json"
-  attention = runs.read_attention(workdir)
+  snapshots = runs.read_snapshots(workdir)
   return {
     "result": timeless(runs.read_result(workdir)) if result.exists() else None,
     "failed": runs.read_failure(workdir),
     "metrics": [timeless(row) for row in runs.read_metrics(workdir)],
-    "attention": {step: maps.tobytes() for step, maps in attention.items()},
+    "snapshots": {
+      step: [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(one)]
+      for step, one in snapshots.items()
+    },
     "state": state(workdir, config),
   }
 

@@ -320,7 +320,7 @@ def _value(rng: random.Random, path: pathlib.Path, _):
 def _forge(rng: random.Random, path: pathlib.Path, _):
   """A value of a record, with a new checksum."""
   workdir, text = path.parent, path.read_text(errors="replace")
-  if path.name in ("metrics.jsonl", "attention.jsonl"):
+  if path.name in ("metrics.jsonl", "snapshots.jsonl"):
     rows = [json.loads(line) for line in text.splitlines()]
     at = rng.randrange(len(rows))
     rows[at] = _change(rng, rows[at])

@@ -40,10 +40,13 @@ def resident() -> float:
 
 
 def append(workdir: pathlib.Path, steps: range):
-  """Evaluations of a run: a row of metrics and a map for each."""
+  """Evaluations of a run: a row of metrics and a snapshot for each."""
   map_HxTxT = np.tri(_T)[None] / _T
+  prompts = {"law": np.full((4, 3), 1 / 3)}
+  prompts["attention_1"] = np.stack([map_HxTxT] * 4)
+  snapshot = runs.Snapshot(1.0, map_HxTxT, prompts)
   for step in steps:
-    runs.append_attention(workdir, step, map_HxTxT)
+    runs.append_snapshot(workdir, step, snapshot)
     runs.append_metrics(workdir, records.row(step, loss=1 / (step + 1)))
 
 

@@ -57,9 +57,9 @@ def count_calls(monkeypatch) -> list:
   def counted(*arguments):
     trainer = stacked(*arguments)
 
-    def take_steps(state):
+    def take_steps(state, num_steps):
       calls.append(int(trainer.to_host(state).step[0]))
-      return trainer.take_steps(state)
+      return trainer.take_steps(state, num_steps)
 
     return trainer._replace(take_steps=take_steps)
 

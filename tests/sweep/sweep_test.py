@@ -54,9 +54,9 @@ def test_every_member_equals_the_run_alone(finished, tmp_path):
     )
     dirs = run.workdir, planned[r].workdir
     states = [runs.load_state(workdir, start)[0] for workdir in dirs]
-    maps = [runs.read_attention(workdir) for workdir in dirs]
-    assert list(maps[0]) == [0, 2, 4]
-    for pair in (states, maps):
+    snapshots = [runs.read_snapshots(workdir) for workdir in dirs]
+    assert list(snapshots[0]) == [0, 1, 2, 3, 4]
+    for pair in (states, snapshots):
       jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
         *pair,
@@ -67,7 +67,7 @@ def test_members_that_are_not_finite_fail_and_the_others_continue(finished):
   _, _, table = finished
   assert [row["status"] for row in table[::2]] == ["finished"] * 3
   for row in table[1::2]:
-    assert row["status"].startswith("the loss is not finite at step ")
+    assert row["status"].startswith("the test loss is not finite at step ")
     assert "loss" not in row
 
 
