@@ -1,59 +1,48 @@
-"""A self-contained HTML page: it embeds its figures and needs no network."""
+"""Self-contained HTML pages: they hold their data and need no network."""
 
-import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+import functools
 import html
-import pathlib
+import importlib.resources
+import json
+from typing import Any
 
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff;
-       max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; margin: 1rem 0; }
-td { padding: .2rem 1.2rem .2rem 0; border-bottom: 1px solid #ddd;
-     white-space: pre; }
-figure { margin: 2rem 0; }
-img { max-width: 100%; }
-figcaption { color: #555; }
-pre { background: #f5f5f5; padding: 1rem; overflow-x: auto; font-size: 13px; }
+_HEAD = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; \
+style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:">
+<link rel="icon" href="data:,">
+<title>{title}</title>
+<style>
+{style}</style>
+</head>
 """
 
 
-def page(
-  title: str,
-  rows: Sequence[tuple[str, str]],
-  figures: Sequence[tuple[pathlib.Path, str]],
-  listings: Mapping[str, str],
-) -> str:
-  """The HTML of a page with a table, figures and listings, in this order.
+def page(name: str, title: str, data: Mapping[str, Any]) -> str:
+  """The HTML of a page.
 
   Args:
-    title: heading of the page.
-    rows: (name, value) for each row of the table.
-    figures: (PNG file, caption) for each figure.
-    listings: verbatim texts by heading.
+    name: `run` or `sweep`; NAME.html is the body and NAME.js the script.
+    title: of the page; escaped.
+    data: what the script shows, as JSON; the script writes it as text only.
   """
-  table = "".join(
-    f"<tr><td>{html.escape(name)}</td><td>{html.escape(value)}</td></tr>"
-    for name, value in rows
-  )
-  images = "".join(_figure(path, caption) for path, caption in figures)
-  texts = "".join(
-    f"<details><summary>{html.escape(name)}</summary>"
-    f"<pre>{html.escape(text)}</pre></details>"
-    for name, text in listings.items()
-  )
+  text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+  text = text.replace("<", "\\u003c")  # or a text could end the script
   return (
-    '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-    f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>"
-    f"<body><h1>{html.escape(title)}</h1><table>{table}</table>"
-    f"{images}{texts}</body></html>\n"
+    _HEAD.format(title=html.escape(title), style=_asset("style.css"))
+    + f"<body>\n<h1>{html.escape(title)}</h1>\n"
+    + _asset(f"{name}.html")
+    + f'<script id="data" type="application/json">{text}</script>\n'
+    + f"<script>\n{_asset('common.js')}{_asset(f'{name}.js')}</script>\n"
+    + "</body>\n</html>\n"
   )
 
 
-def _figure(path: pathlib.Path, caption: str) -> str:
-  data = base64.b64encode(path.read_bytes()).decode()
-  caption = html.escape(caption)
-  return (
-    f'<figure><img alt="{caption}" src="data:image/png;base64,{data}">'
-    f"<figcaption>{caption}</figcaption></figure>"
-  )
+@functools.cache
+def _asset(name: str) -> str:
+  folder = importlib.resources.files("icl_causal.report") / "assets"
+  return (folder / name).read_text()

@@ -1,6 +1,5 @@
 """The figures of a finished run, and the page that holds them."""
 
-import json
 import pathlib
 
 from matplotlib.figure import Figure
@@ -9,24 +8,12 @@ import numpy as np
 from icl_causal import graphs
 from icl_causal import runs
 from icl_causal.analysis import recovery
-from icl_causal.config import record
 from icl_causal.plotting import arcs
 from icl_causal.plotting import curves
 from icl_causal.plotting import matrices
+from icl_causal.report import data
 from icl_causal.report import page
 from icl_causal.report import summary
-
-_CAPTIONS = {
-  "loss": "Test loss during training, the losses of the baselines, the share "
-  "of edges that layer 1 recovers, and its mean attention on the parent.",
-  "attention": "The graph beside the attention of the first layer, averaged "
-  "over the test prompts. The edges of the graph are framed, and so are false "
-  "parents: earlier positions with more than half of a root's attention.",
-  "graph": "The causal graph: edges that the first layer recovers, edges that "
-  "it misses, and false parents. The width of an arc is the attention on it. "
-  "The target is the predicted token.",
-  "parameters": "The parameters by blocks of the residual stream.",
-}
 
 
 def write(workdir: pathlib.Path):
@@ -47,19 +34,7 @@ def write(workdir: pathlib.Path):
     raise runs.RunError(f"{workdir}: {'; '.join(run.warnings)}")
   for name, figure in figures(run).items():
     runs.save_figure(workdir, name, figure)
-  T = run.graph.parents_TxK.shape[0]
-  html = page.page(
-    title=f"{run.config.graph.name}, S = {run.config.prior.S}, T = {T}",
-    rows=summary.rows(run.result),
-    figures=[
-      (workdir / f"figures/{name}.png", _CAPTIONS[name]) for name in _CAPTIONS
-    ],
-    listings={
-      "config.json": record.canonical(run.config.to_dict()),
-      "environment.json": record.canonical(runs.read_environment(workdir)),
-      "result.json": json.dumps(run.result, indent=2, sort_keys=True),
-    },
-  )
+  html = page.page("run", data.title(run), data.of_run(run))
   runs.write_text(workdir / "report.html", html)
 
 

@@ -1,0 +1,161 @@
+"""The data of a run's page: JSON, with arrays of shares as bytes in base64."""
+
+import base64
+from collections.abc import Sequence
+import json
+from typing import Any
+
+import jax
+import numpy as np
+
+from icl_causal import bayes
+from icl_causal import graphs
+from icl_causal import metrics
+from icl_causal import runs
+from icl_causal.analysis import recovery
+from icl_causal.config import build
+from icl_causal.config import record
+from icl_causal.config import streams
+from icl_causal.report import summary
+
+# Bytes of the arrays of a page. Frames are left out if the maps would take
+# more than the first number, and prompts if all arrays would take more than
+# the second.
+_MAX_MAPS = 500_000
+_MAX_ARRAYS = 1_300_000
+_COLUMNS = ("step", "loss", "excess_loss", "edges_recovered", "false_parents")
+_COLUMNS += ("parent_attention_mean", "parent_attention_min", "train_loss")
+_COLUMNS += ("gradient_norm", "wall_seconds")
+
+
+def of_run(run: runs.Run) -> dict[str, Any]:
+  """The data of the page of a finished run."""
+  assert run.result is not None
+  T = run.graph.parents_TxK.shape[0]
+  maps_by_step, lower = run.attention, np.tril_indices(T)
+  frame_bytes = len(lower[0]) * run.model.first_layer_heads
+  steps = thinned(list(maps_by_step), max(2, _MAX_MAPS // frame_bytes))
+  edges = [
+    recovery.compare(maps_by_step[step], run.graph, include_self=True)
+    for step in steps
+  ]
+  maps_KxHxTxT = np.stack([maps_by_step[step] for step in steps])
+  losses = {row["step"]: row["loss"] for row in run.history}
+  return {
+    "title": title(run),
+    "S": run.config.prior.S,
+    "T": T,
+    "heads": run.model.first_layer_heads,
+    "parents": run.graph.parents_TxK.shape[1],
+    "edges": graphs.edges(run.graph),
+    "target": [int(i) for i in run.graph.target_K if i != graphs.NO_PARENT],
+    "steps": steps,
+    "recovered": [one.recovered for one in edges],
+    "attention": [
+      float(np.mean(one.edge_scores)) if one.edges else None for one in edges
+    ],
+    "false": [one.false_edges for one in edges],
+    "maps": _bytes(maps_KxHxTxT[..., *lower]),
+    "prompts": _prompts(run, steps, lower, frame_bytes),
+    "curve": [
+      {
+        "step": step,
+        "loss": losses.get(step, snapshot.loss),
+        "early": step not in losses,
+      }
+      for step, snapshot in run.snapshots.items()
+      if step in losses or step < run.config.train.eval_every
+    ],
+    "baselines": summary.baselines(run.result),
+    "history": [
+      {name: row[name] for name in _COLUMNS if name in row}
+      for row in run.history
+    ],
+    "summary": summary.rows(run.result),
+    "files": {
+      "config.json": record.canonical(run.config.to_dict()),
+      "environment.json": record.canonical(runs.read_environment(run.path)),
+      "result.json": json.dumps(run.result, indent=2, sort_keys=True),
+    },
+  }
+
+
+def title(run: runs.Run) -> str:
+  """A title of the run's page."""
+  T = run.graph.parents_TxK.shape[0]
+  return f"{run.config.graph.name}, S = {run.config.prior.S}, T = {T}"
+
+
+def thinned(steps: Sequence[int], num: int) -> list[int]:
+  """At most `num` of the steps, evenly on a logarithmic axis, with both ends."""
+  if len(steps) <= num:
+    return list(steps)
+  places = np.log2(1 + np.asarray(steps))
+  chosen: list[int] = []
+  for n, place in enumerate(np.linspace(places[0], places[-1], num)):
+    free = range(chosen[-1] + 1 if chosen else 0, len(steps) - (num - 1 - n))
+    chosen.append(min(free, key=lambda k, at=place: abs(places[k] - at)))
+  return [steps[k] for k in chosen]
+
+
+def _prompts(
+  run: runs.Run, steps: list[int], lower, frame_bytes: int
+) -> dict[str, Any] | None:
+  """The recorded prompts: tokens, predictions and attention by step."""
+  outputs = [run.snapshots[step].prompts for step in steps]
+  last = f"attention_{len(outputs[0]) - 1}"
+  if "law" not in outputs[0] or last == "attention_1":
+    return None
+  of_prompt = frame_bytes + outputs[0][last][0].size + outputs[0]["law"][0].size
+  room = (_MAX_ARRAYS - len(steps) * frame_bytes) // (len(steps) * of_prompt)
+  num = min(len(outputs[0]["law"]), room, run.config.eval.test_size)
+  if num < 1:
+    return None
+  test = run.prompts(num)
+
+  def stacked(name: str) -> np.ndarray:
+    return np.stack([output[name][:num] for output in outputs])
+
+  return {
+    "tokens": np.asarray(test.x_T).tolist(),
+    "laws": {
+      **_predictors(run, test),
+      "true law": np.asarray(test.y_S, float).round(4).tolist(),
+    },
+    "model": _bytes(stacked("law")),  # K x P x S
+    "first": _bytes(stacked("attention_1")[..., *lower]),  # K x P x H x M
+    "last": _bytes(stacked(last)),  # K x P x H x T
+    "last_layer": len(outputs[0]) - 1,
+    "last_heads": outputs[0][last].shape[1],
+  }
+
+
+def _predictors(run: runs.Run, test) -> dict[str, list]:
+  """The laws of the baselines on the prompts, P x S, by name."""
+  config, S = run.config, run.config.prior.S
+  laws = {}
+  if build.is_dirichlet(config):
+    edge = jax.jit(
+      jax.vmap(bayes.edge_posterior, (0, None, None, None)), static_argnums=3
+    )
+    laws["edge posterior"] = edge(test.x_T, run.graph, config.prior.alpha, S)
+  if num := min(config.eval.posterior_prompts, config.eval.test_size):
+    posterior = build.posterior(config, run.graph)
+    keys = jax.random.split(streams.key(config.eval.seed, "posterior"), num)
+    P = min(num, len(test.x_T))
+    found = jax.jit(jax.vmap(posterior))(keys[:P], test.x_T[:P])
+    # With a small effective sample size, a law is mostly noise.
+    if (
+      P == len(test.x_T)
+      and (found.effective >= metrics.MIN_EFFECTIVE_SAMPLES).all()
+    ):
+      laws["exact posterior"] = found.f_S
+  return {
+    name: np.asarray(law, float).round(4).tolist() for name, law in laws.items()
+  }
+
+
+def _bytes(shares) -> str:
+  """Shares in [0, 1] in steps of 1/255, in base64."""
+  whole = np.rint(255 * np.clip(shares, 0, 1)).astype(np.uint8)
+  return base64.b64encode(whole.tobytes()).decode()
