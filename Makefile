@@ -2,12 +2,13 @@
 # again only when the lock or pyproject.toml changes. The tests and the linters
 # also need requirements-dev.lock.
 PYTHON ?= python3
-BIN := .venv/bin
+VENV := .venv
+BIN := $(VENV)/bin
 
-.PHONY: demo benchmark test lint lock clean
+.PHONY: demo benchmark test test-short test-newest lint lock clean
 
 # An eighth of the steps of `quick`, at half the rate.
-demo: .venv/installed
+demo: $(VENV)/installed
 	$(BIN)/python -m experiments.train \
 	  --config=configs/single_parent.py:chain --workdir=runs/demo \
 	  --config.train.steps=2048 --config.train.learning_rate=0.05
@@ -18,7 +19,7 @@ docs/demo/result.json: runs/demo/result.json
 	cp runs/demo/result.json runs/demo/figures/attention.png docs/demo
 
 # Half an hour on two cores, with nothing beside it.
-benchmark: .venv/installed
+benchmark: $(VENV)/installed
 	$(BIN)/python -m experiments.benchmark --workdir=runs/benchmark
 
 docs/benchmark/result.json: runs/benchmark/result.json
@@ -28,7 +29,7 @@ docs/benchmark/result.json: runs/benchmark/result.json
 
 # The standard transformer from 16 seeds, about a quarter of an hour for a graph:
 # make results/standard_seeds/chain.csv
-results/standard_seeds/%.csv: .venv/installed
+results/standard_seeds/%.csv: $(VENV)/installed
 	$(BIN)/python -m experiments.sweep \
 	  --config=configs/standard_seeds.py:$* --workdir=runs/standard_seeds_$*
 	mkdir -p results/standard_seeds
@@ -37,7 +38,7 @@ results/standard_seeds/%.csv: .venv/installed
 # The same seeds, each alone.
 SEEDS = $$($(BIN)/python -c \
   'from configs.standard_seeds import SEEDS; print(*SEEDS)')
-results/standard_seeds/%_alone.jsonl: .venv/installed
+results/standard_seeds/%_alone.jsonl: $(VENV)/installed
 	mkdir -p results/standard_seeds
 	for seed in $(SEEDS); do \
 	  $(BIN)/python -m experiments.train --config=configs/standard.py:$* \
@@ -51,10 +52,30 @@ results/standard_seeds/%_alone.jsonl: .venv/installed
 	  echo; \
 	done > $@
 
-test: .venv/developed
+test: $(VENV)/developed
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
-lint: .venv/developed
+# Imports all modules and tests each part of the code, in about a minute.
+SHORT = architecture export graphs package sampling symmetry \
+  analysis/recovery benchmark/tables config/fields harness/signals \
+  plotting/matrices report/page runs/checkpoints runs/environment runs/files \
+  sweep/summary
+test-short: $(VENV)/developed
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal \
+	  $(SHORT:%=tests/%_test.py) \
+	  'tests/harness/smoke_test.py::test_a_command_of_the_readme_runs_whole[train]'
+
+# The short tests under the newest Python at hand, for which the lock may have
+# newer releases of jax. NEWEST=.. names another Python.
+NEWEST = $(shell $(PYTHON) tests/support/newest_python.py)
+test-newest:
+	@newest="$(NEWEST)"; if [ -z "$$newest" ]; then \
+	  echo "not tested: no Python newer than 3.11 is on PATH or in pyenv"; \
+	else \
+	  $(MAKE) test-short PYTHON="$$newest" VENV=.venv-newest; \
+	fi
+
+lint: $(VENV)/developed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
@@ -62,16 +83,16 @@ lint: .venv/developed
 # Verifies every download against the hashes of the lock.
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.venv/installed: requirements.lock pyproject.toml
+$(VENV)/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or \
 	  sys.exit("Python 3.11 or newer is needed, $(PYTHON) is %d.%d; name \
 	another one: make PYTHON=python3.12" % v[:2])'
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $(VENV)
 	$(INSTALL) --require-hashes -r requirements.lock
 	$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.venv/developed: .venv/installed requirements-dev.lock
+$(VENV)/developed: $(VENV)/installed requirements-dev.lock
 	$(INSTALL) --require-hashes -r requirements-dev.lock
 	@touch $@
 
@@ -85,5 +106,5 @@ lock:
 	  --output-file requirements-dev.lock pyproject.toml
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache build dist
+	rm -rf .venv .venv-newest .pytest_cache .ruff_cache build dist
 	find . -name __pycache__ -prune -exec rm -rf {} +

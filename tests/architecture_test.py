@@ -1,6 +1,7 @@
 """The rules of the layout: who may import whom, and where names stand."""
 
 import ast
+import importlib
 import pathlib
 
 import pytest
@@ -55,6 +56,11 @@ def test_files_directly_in_experiments_are_commands():
 def test_only_commands_can_be_run():
   runnable = {_name(path) for path in SOURCES if _is_command(path)}
   assert runnable == COMMANDS
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=_name)
+def test_every_module_can_be_imported(path):
+  importlib.import_module(_name(path).removesuffix(".__init__"))
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=_name)

@@ -2,6 +2,7 @@
 
 import functools
 import importlib.metadata
+import json
 import os
 import pathlib
 import platform
@@ -9,6 +10,8 @@ import subprocess
 import sys
 
 import jax
+
+import icl_causal
 
 # The format of run directories. It is raised by a change after which an older
 # directory, its states or its data would be misread.
@@ -51,16 +54,33 @@ def machine() -> dict:
 
 def version() -> str:
   """The version of icl_causal."""
-  return importlib.metadata.version("icl-causal")
+  return icl_causal.__version__
 
 
 @functools.cache  # the members of a sweep have the same
 def _git_revision() -> str | None:
-  """Of the code, with a + if it has uncommitted changes."""
-  command = ["git", "describe", "--always", "--dirty=+", "--abbrev=40"]
+  """Of the code, with a + if it has uncommitted changes.
+
+  A repository that does not track this file, such as one in which a user has
+  made an environment, says nothing about the code. pip records the commit of
+  an installation from a repository.
+  """
+  here = pathlib.Path(__file__)
+  if _git("ls-files", "--error-unmatch", here.name):
+    return _git("describe", "--always", "--dirty=+", "--abbrev=40")
+  for found in importlib.metadata.distributions(name="icl-causal"):
+    installed = str(found.locate_file("icl_causal/runs/environment.py"))
+    if pathlib.Path(installed).resolve() == here.resolve():
+      source = json.loads(found.read_text("direct_url.json") or "{}")
+      return source.get("vcs_info", {}).get("commit_id")
+  return None
+
+
+def _git(*arguments: str) -> str | None:
+  """What git prints in the folder of this file; None if it fails."""
   try:
     done = subprocess.run(
-      command,
+      ["git", *arguments],
       cwd=pathlib.Path(__file__).parent,
       capture_output=True,
       text=True,
