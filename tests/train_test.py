@@ -163,7 +163,7 @@ def test_report_redraws_the_same_files(finished, tmp_path):
   shutil.rmtree(redrawn / "figures")
   done = _report(redrawn)
   assert (done.returncode, done.stderr) == (0, "")
-  assert done.stdout == f"{redrawn}/report.html shows the figures\n"
+  assert done.stdout == f"{redrawn}/report.html shows the results\n"
   assert artifacts.all_bytes(redrawn) == before
 
 

@@ -12,13 +12,15 @@ from experiments.harness.grid import Run
 from icl_causal import runs
 from icl_causal.config import build
 from icl_causal.config import record
+from icl_causal.report import sweep as report
 
 
 def write(workdir: pathlib.Path, config: build.Config, planned: Sequence[Run]):
-  """Writes the table, the figures and the result of a sweep."""
+  """Writes the table, the figures, the page and the result of a sweep."""
   table = rows(planned)
   write_table(workdir, table)
   write_figures(workdir, config, planned)
+  report.write(workdir)
   runs.write_result(workdir, totals(table))
 
 

@@ -41,6 +41,10 @@ def of_run(run: runs.Run) -> dict[str, Any]:
   ]
   maps_KxHxTxT = np.stack([maps_by_step[step] for step in steps])
   losses = {row["step"]: row["loss"] for row in run.history}
+  target = [
+    None if i == graphs.NO_PARENT else int(i) for i in run.graph.target_K
+  ]
+  slots = edges[-1].head_of_slot
   return {
     "title": title(run),
     "S": run.config.prior.S,
@@ -48,7 +52,11 @@ def of_run(run: runs.Run) -> dict[str, Any]:
     "heads": run.model.first_layer_heads,
     "parents": run.graph.parents_TxK.shape[1],
     "edges": graphs.edges(run.graph),
-    "target": [int(i) for i in run.graph.target_K if i != graphs.NO_PARENT],
+    "sought": [
+      target[slots.index(head)] if head in slots else None
+      for head in range(run.model.first_layer_heads)
+    ],
+    "target": [i for i in target if i is not None],
     "steps": steps,
     "recovered": [one.recovered for one in edges],
     "attention": [
@@ -87,7 +95,7 @@ def title(run: runs.Run) -> str:
 
 
 def thinned(steps: Sequence[int], num: int) -> list[int]:
-  """At most `num` of the steps, evenly on a logarithmic axis, with both ends."""
+  """At most `num` of the steps, with both ends, evenly on a log axis."""
   if len(steps) <= num:
     return list(steps)
   places = np.log2(1 + np.asarray(steps))

@@ -43,10 +43,9 @@ const OPERATORS = {"<": (a, b) => a < b, ">": (a, b) => a > b, "<=": (a, b) => a
 // Predicates of a filter such as `step > 500, loss < 2`; other words search the text of a row.
 function parseFilter(text, columns) {
   return text.split(",").map(part => part.trim()).filter(Boolean).map(part => {
-    const match = part.match(/^(\S+?)\s*(<=|>=|<|>|=)\s*(\S+)$/);
-    if (!match || !columns.includes(match[1]))
-      return row => Object.values(row).some(value => String(value).includes(part));
-    const [, name, operator, value] = match;
+    const [, words, operator, value] = part.match(/^(.+?)\s*(<=|>=|<|>|=)\s*(.+)$/) ?? [];
+    const name = words?.trim().replaceAll(" ", "_");
+    if (!columns.includes(name)) return row => columns.concat("run").some(column => short(row[column]).includes(part));
     const right = Number.isNaN(Number(value)) ? value : Number(value);
     return row => name in row && row[name] !== null && OPERATORS[operator](row[name], right);
   });

@@ -19,24 +19,26 @@ function last1(k, p, j) {
   return sum / 255 / H2;
 }
 
+const LEFT = .06, TOP = .035;  // margins of the map, in widths
 function drawMap() {
   const canvas = $("map"), side = Math.round(Math.max(260, canvas.clientWidth) * (devicePixelRatio || 1));
   canvas.width = canvas.height = side;
-  const g = canvas.getContext("2d"), left = side * .06, c = (side - left) / T;
+  const g = canvas.getContext("2d"), c = (1 - LEFT - TOP) * side / T;
+  g.translate(LEFT * side, TOP * side);
   g.fillStyle = colour("panel");
-  for (let i = 0; i < T; i++) g.fillRect(left, i * c, (i + 1) * c, c);
+  for (let i = 0; i < T; i++) g.fillRect(0, i * c, (i + 1) * c, c);
   g.fillStyle = colour("blue");
   for (let i = 0; i < T; i++) for (let j = 0; j <= i; j++) {
     g.globalAlpha = shown1(i, j);
-    g.fillRect(left + j * c, i * c, c + .5, c + .5);
+    g.fillRect(j * c, i * c, c + .5, c + .5);
   }
   g.globalAlpha = 1;
   g.strokeStyle = colour("orange");
   g.lineWidth = Math.min(2 * (devicePixelRatio || 1), c / 5);
-  for (const [i, j] of D.edges) g.strokeRect(left + j * c, i * c, c, c);
+  for (const [i, j] of D.edges) g.strokeRect(j * c, i * c, c, c);
   if (view.row !== null) {
     g.strokeStyle = colour("ink");
-    g.strokeRect(left, view.row * c, (view.row + 1) * c, c);
+    g.strokeRect(0, view.row * c, (view.row + 1) * c, c);
   }
   g.fillStyle = colour("ink");
   g.font = `${Math.round(side * .024)}px system-ui, sans-serif`;
@@ -44,19 +46,18 @@ function drawMap() {
   for (let i = 0; i < T; i += every) {
     g.textAlign = "right";
     g.textBaseline = "middle";
-    g.fillText(i, left - side * .012, (i + .5) * c);
-    if (i) {
-      g.textAlign = "center";
-      g.textBaseline = "bottom";
-      g.fillText(i, left + (i + .5) * c, i * c - 1);
-    }
+    g.fillText(i, -.012 * side, (i + .5) * c);
+    g.textAlign = "center";
+    g.textBaseline = "bottom";
+    g.fillText(i, (i + .5) * c, i * c - 1);
   }
   canvas.setAttribute("aria-label", `attention of layer 1 at step ${steps[view.k]}: `
     + `${D.recovered[view.k]} of ${D.edges.length} edges recovered`);
 }
 function cellAt(event) {
-  const box = $("map").getBoundingClientRect(), left = box.width * .06, c = (box.width - left) / T;
-  const i = Math.floor((event.clientY - box.top) / c), j = Math.floor((event.clientX - box.left - left) / c);
+  const box = $("map").getBoundingClientRect(), c = (1 - LEFT - TOP) * box.width / T;
+  const i = Math.floor((event.clientY - box.top - TOP * box.width) / c);
+  const j = Math.floor((event.clientX - box.left - LEFT * box.width) / c);
   return i >= 0 && i < T && j >= 0 && j <= i ? [i, j] : null;
 }
 function setRow(row) {
@@ -148,12 +149,12 @@ function copies(k, p, h, i) {
 function drawPrompt() {
   const p = view.prompt, k = view.k, tokens = prompts.tokens[p], rows = Math.min(H, 4);
   const width = Math.max(900, 34 * T + 90), x = i => 104 + i * (width - 130) / (T - 1), y = 22, under = y + 24 + 26 * rows;
-  const svg = clear("tape", width, under + 96), matched = new Set(target.map(i => tokens[i]));
+  const svg = clear("tape", width, under + 96);
   svg.style.width = T > 30 ? `${width}px` : "100%";
   svg.style.minWidth = "640px";
   const label = (at, text) => draw(svg, "text", {x: 0, y: at, "font-size": 11.5, class: "soft"}, text);
   label(y + 4, "token");
-  for (let h = 0; h < rows; h++) label(y + 41 + 26 * h, H > 1 ? `copied by head ${h + 1}` : "copied");
+  for (let h = 0; h < rows; h++) label(y + 41 + 26 * h, H > 1 ? `head ${h + 1} copies` : "copied");
   label(under + 12, `layer ${prompts.last_layer} attends`);
   for (let i = 0; i < T; i++) {
     const box = draw(svg, "rect", {x: x(i) - 13, y: y - 13, width: 26, height: 26, rx: 5, fill: hue(tokens[i]),
@@ -162,8 +163,9 @@ function drawPrompt() {
     draw(svg, "text", {x: x(i), y: y + 5, "text-anchor": "middle", "font-size": 13, class: "token", "pointer-events": "none"}, tokens[i]);
     for (let h = 0; h < rows; h++) {
       const copied = copies(k, p, h, i), best = copied.indexOf(Math.max(...copied)), at = y + 27 + 26 * h;
+      const match = D.sought[h] !== null && best === tokens[D.sought[h]];
       const small = draw(svg, "rect", {x: x(i) - 9, y: at, width: 18, height: 18, rx: 4, fill: hue(best), "fill-opacity": copied[best],
-        stroke: matched.has(best) ? "var(--ink)" : "var(--line)", "stroke-width": matched.has(best) ? 1.8 : .6});
+        stroke: match ? "var(--ink)" : "var(--line)", "stroke-width": match ? 1.8 : .6});
       hovers(small, () => `layer 1 copies to position ${i}:\n` + copied.map((a, s) => [a, s]).sort((a, b) => b[0] - a[0]).slice(0, 3)
         .map(([a, s]) => `  ${share(a)} of token ${s}`).join("\n"));
       draw(svg, "text", {x: x(i), y: at + 13, "text-anchor": "middle", "font-size": 10.5, "pointer-events": "none",
