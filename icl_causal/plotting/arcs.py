@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 import numpy as np
+
+from icl_causal.plotting.figure import Figure
 
 Edges = Sequence[tuple[int, int]]
 Style = Mapping[str, Any]

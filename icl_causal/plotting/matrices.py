@@ -5,11 +5,11 @@ from typing import Any
 
 from matplotlib import colors
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 import numpy as np
 
 from icl_causal import blocks
+from icl_causal.plotting.figure import Figure
 
 _MAX_FRAMED = 100  # positions; beyond, a frame would cover its entry
 _EDGE_FRAME: Mapping[str, Any] = {"edgecolor": "#D55E00", "linewidth": 1}
