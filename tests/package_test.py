@@ -14,6 +14,8 @@ import zipfile
 
 import pytest
 
+from tests.support import recorded_run
+
 ROOT = pathlib.Path(__file__).parents[1]
 EXAMPLES = re.findall(
   r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
@@ -52,7 +54,8 @@ def user(built, tmp_path_factory):
   pip = [sys.executable, "-m", "pip", "--python", folder / ".venv"]
   install = ["install", "--no-deps", "--no-index", "--no-cache-dir", built[0]]
   subprocess.run([*pip, *install], check=True, capture_output=True)
-  (folder / ".gitignore").write_text(".venv/\n")
+  recorded_run.write(folder / "runs/demo", T=20, S=10, heads=1)
+  (folder / ".gitignore").write_text(".venv/\nruns/\n")
   git = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
   for arguments in (["init"], ["add", "."], ["commit", "--message=first"]):
     command = [*git, *arguments]
@@ -112,8 +115,8 @@ def test_an_installed_wheel_knows_its_version_and_no_revision(user):
   assert made["git_revision"] is None
 
 
-def test_there_are_two_examples_of_at_most_15_lines():
-  assert len(EXAMPLES) == 2
+def test_there_are_three_examples_of_at_most_15_lines():
+  assert len(EXAMPLES) == 3
   for example in EXAMPLES:
     assert len([line for line in example.splitlines() if line.strip()]) <= 15
 
@@ -122,8 +125,15 @@ def test_the_first_example_of_the_readme_finds_all_edges(user):
   assert _python(user, EXAMPLES[0]).startswith("4 of 4 edges, ")
 
 
-def test_the_second_example_of_the_readme_finds_all_parents(user):
-  output = _python(user, EXAMPLES[1])
+def test_the_second_example_of_the_readme_opens_a_run_in_four_lines(user):
+  statements = EXAMPLES[1].splitlines()
+  assert len(statements) == 4
+  printed = _python(user, EXAMPLES[1].replace("print(", "print(law_BxS.shape, "))
+  assert printed.startswith("(8, 10) [")
+
+
+def test_the_third_example_of_the_readme_finds_all_parents(user):
+  output = _python(user, EXAMPLES[2])
   recovered, edges = re.findall(r"tops (\d+) of (\d+) rows", output)[0]
   assert recovered == edges
   assert output.endswith("[]\n")  # no violations
