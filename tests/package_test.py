@@ -126,9 +126,11 @@ def test_the_first_example_of_the_readme_finds_all_edges(user):
 
 
 def test_the_second_example_of_the_readme_opens_a_run_in_four_lines(user):
-  statements = EXAMPLES[1].splitlines()
+  statements = [line for line in EXAMPLES[1].splitlines() if line]
   assert len(statements) == 4
-  printed = _python(user, EXAMPLES[1].replace("print(", "print(law_BxS.shape, "))
+  printed = _python(
+    user, EXAMPLES[1].replace("print(", "print(law_BxS.shape, ")
+  )
   assert printed.startswith("(8, 10) [")
 
 

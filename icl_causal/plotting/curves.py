@@ -14,7 +14,7 @@ from icl_causal.plotting.figure import Figure
 
 def loss_curve(
   losses: Mapping[int, float],
-  early: Mapping[int, float],
+  estimates: Mapping[int, float],
   shares: Mapping[str, Mapping[int, float]],
   baselines: Mapping[str, float],
 ) -> Figure:
@@ -22,23 +22,23 @@ def loss_curve(
 
   Args:
     losses: on the test set, by step.
-    early: on a part of the test set, by the steps before the first evaluation;
-      drawn as open circles.
+    estimates: from a part of the test set, by other steps; drawn as open
+      circles.
     shares: curves between 0 and 1 by name, such as the share of edges that
       are recovered; each is a mapping by step.
     baselines: losses by name.
   """
   figure = Figure(figsize=(6.8, 5.0), layout="constrained")
   above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
-  every = dict(sorted({**early, **losses}.items()))
+  every = dict(sorted({**estimates, **losses}.items()))
   line = {"color": "#0072B2", "linewidth": 1.2}
   dots = {**line, "marker": "o", "markersize": 4, "linestyle": ""}
   above.plot(every.keys(), every.values(), **line)
   above.plot(losses.keys(), losses.values(), **dots, label="test set")
-  if early:
+  if estimates:
     hollow = {**dots, "markerfacecolor": "white"}
-    label = "part of the test set"
-    above.plot(early.keys(), early.values(), **hollow, label=label)
+    label = "estimate from a part of it"
+    above.plot(estimates.keys(), estimates.values(), **hollow, label=label)
   _draw_baselines(above, baselines, list(every.values()))
   above.set_ylabel("test loss (nats)")
   above.legend(frameon=False, loc="upper right")

@@ -1,4 +1,4 @@
-"""The data of a run's page: JSON, with arrays of shares as bytes in base64."""
+"""The data of a run's page: JSON, with arrays of shares in base64."""
 
 import base64
 from collections.abc import Sequence
@@ -18,14 +18,23 @@ from icl_causal.config import record
 from icl_causal.config import streams
 from icl_causal.report import summary
 
-# Bytes of the arrays of a page. Frames are left out if the maps would take
-# more than the first number, and prompts if all arrays would take more than
-# the second.
+# Bytes of the arrays of a page. If the maps would take more than the first
+# number, they are rounded to a byte, and steps are left out. If all arrays
+# would take more than the second, prompts are left out.
 _MAX_MAPS = 500_000
 _MAX_ARRAYS = 1_300_000
-_COLUMNS = ("step", "loss", "excess_loss", "edges_recovered", "false_parents")
-_COLUMNS += ("parent_attention_mean", "parent_attention_min", "train_loss")
-_COLUMNS += ("gradient_norm", "wall_seconds")
+_COLUMNS = {
+  "step": "step",
+  "loss": "loss",
+  "excess_loss": "excess",
+  "edges_recovered": "edges",
+  "false_parents": "false_parents",
+  "parent_attention_mean": "attention",
+  "parent_attention_min": "lowest",
+  "train_loss": "train_loss",
+  "gradient_norm": "gradient",
+  "wall_seconds": "seconds",
+}
 
 
 def of_run(run: runs.Run) -> dict[str, Any]:
@@ -33,14 +42,18 @@ def of_run(run: runs.Run) -> dict[str, Any]:
   assert run.result is not None
   T = run.graph.parents_TxK.shape[0]
   maps_by_step, lower = run.attention, np.tril_indices(T)
-  frame_bytes = len(lower[0]) * run.model.first_layer_heads
-  steps = thinned(list(maps_by_step), max(2, _MAX_MAPS // frame_bytes))
+  entries = len(lower[0]) * run.model.first_layer_heads
+  levels = 2**16 - 1 if 2 * entries * len(maps_by_step) <= _MAX_MAPS else 255
+  steps = thinned(list(maps_by_step), max(2, _MAX_MAPS // entries))
+  # The maps of a run are rounded: at a tie, they have another largest entry.
+  recovered = {row["step"]: row["edges_recovered"] for row in run.history}
   edges = [
     recovery.compare(maps_by_step[step], run.graph, include_self=True)
     for step in steps
   ]
   maps_KxHxTxT = np.stack([maps_by_step[step] for step in steps])
-  losses = {row["step"]: row["loss"] for row in run.history}
+  losses, estimates = summary.losses(run)
+  every = losses | estimates
   target = [
     None if i == graphs.NO_PARENT else int(i) for i in run.graph.target_K
   ]
@@ -52,31 +65,28 @@ def of_run(run: runs.Run) -> dict[str, Any]:
     "heads": run.model.first_layer_heads,
     "parents": run.graph.parents_TxK.shape[1],
     "edges": graphs.edges(run.graph),
+    "roots": [i for i in range(T) if (run.graph.parents_TxK[i] < 0).all()],
     "sought": [
       target[slots.index(head)] if head in slots else None
       for head in range(run.model.first_layer_heads)
     ],
     "target": [i for i in target if i is not None],
     "steps": steps,
-    "recovered": [one.recovered for one in edges],
+    "recovered": [
+      recovered.get(step, one.recovered)
+      for step, one in zip(steps, edges, strict=True)
+    ],
     "attention": [
       float(np.mean(one.edge_scores)) if one.edges else None for one in edges
     ],
-    "false": [one.false_edges for one in edges],
-    "maps": _bytes(maps_KxHxTxT[..., *lower]),
-    "prompts": _prompts(run, steps, lower, frame_bytes),
-    "curve": [
-      {
-        "step": step,
-        "loss": losses.get(step, snapshot.loss),
-        "early": step not in losses,
-      }
-      for step, snapshot in run.snapshots.items()
-      if step in losses or step < run.config.train.eval_every
-    ],
+    "levels": levels,
+    "maps": _packed(maps_KxHxTxT[..., *lower], levels),
+    "prompts": _prompts(run, steps, lower, levels),
+    "losses": [every[step] for step in steps],
+    "estimated": [step in estimates for step in steps],
     "baselines": summary.baselines(run.result),
     "history": [
-      {name: row[name] for name in _COLUMNS if name in row}
+      {short: row[name] for name, short in _COLUMNS.items() if name in row}
       for row in run.history
     ],
     "summary": summary.rows(run.result),
@@ -107,15 +117,17 @@ def thinned(steps: Sequence[int], num: int) -> list[int]:
 
 
 def _prompts(
-  run: runs.Run, steps: list[int], lower, frame_bytes: int
+  run: runs.Run, steps: list[int], lower, levels: int
 ) -> dict[str, Any] | None:
   """The recorded prompts: tokens, predictions and attention by step."""
   outputs = [run.snapshots[step].prompts for step in steps]
   last = f"attention_{len(outputs[0]) - 1}"
   if "law" not in outputs[0] or last == "attention_1":
     return None
-  of_prompt = frame_bytes + outputs[0][last][0].size + outputs[0]["law"][0].size
-  room = (_MAX_ARRAYS - len(steps) * frame_bytes) // (len(steps) * of_prompt)
+  size = 2 if levels > 255 else 1
+  maps = size * len(lower[0]) * run.model.first_layer_heads
+  others = size * sum(outputs[0][name][0].size for name in (last, "law"))
+  room = (_MAX_ARRAYS // len(steps) - maps) // (maps + others)
   num = min(len(outputs[0]["law"]), room, run.config.eval.test_size)
   if num < 1:
     return None
@@ -130,9 +142,11 @@ def _prompts(
       **_predictors(run, test),
       "true law": np.asarray(test.y_S, float).round(4).tolist(),
     },
-    "model": _bytes(stacked("law")),  # K x P x S
-    "first": _bytes(stacked("attention_1")[..., *lower]),  # K x P x H x M
-    "last": _bytes(stacked(last)),  # K x P x H x T
+    "model": _packed(stacked("law"), levels),  # K x P x S
+    "first": _packed(
+      stacked("attention_1")[..., *lower], levels
+    ),  # K x P x H x M
+    "last": _packed(stacked(last), levels),  # K x P x H x T
     "last_layer": len(outputs[0]) - 1,
     "last_heads": outputs[0][last].shape[1],
   }
@@ -163,7 +177,8 @@ def _predictors(run: runs.Run, test) -> dict[str, list]:
   }
 
 
-def _bytes(shares) -> str:
-  """Shares in [0, 1] in steps of 1/255, in base64."""
-  whole = np.rint(255 * np.clip(shares, 0, 1)).astype(np.uint8)
-  return base64.b64encode(whole.tobytes()).decode()
+def _packed(shares, levels: int) -> str:
+  """Shares in [0, 1] in steps of 1 / levels, of one or two bytes, in base64."""
+  whole = np.rint(levels * np.clip(shares, 0, 1))
+  kind = "<u2" if levels > 255 else np.uint8
+  return base64.b64encode(whole.astype(kind).tobytes()).decode()

@@ -72,18 +72,14 @@ def figures(run: runs.Run) -> dict:
 
 def _loss_curve(run: runs.Run) -> Figure:
   assert run.result is not None
-  losses = {row["step"]: row["loss"] for row in run.history}
+  losses, estimates = summary.losses(run)
   edges = {
     step: recovery.compare(maps, run.graph, include_self=True)
     for step, maps in run.attention.items()
   }
   return curves.loss_curve(
     losses=losses,
-    early={
-      step: snapshot.loss
-      for step, snapshot in run.snapshots.items()
-      if 0 < step < run.config.train.eval_every
-    },
+    estimates=estimates,
     shares={
       "edges recovered": {
         step: one.recovered / max(one.edges, 1) for step, one in edges.items()

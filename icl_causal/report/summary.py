@@ -2,6 +2,10 @@
 
 from collections.abc import Mapping
 
+import numpy as np
+
+from icl_causal.runs import Run
+
 
 def rows(result: Mapping) -> list[tuple[str, str]]:
   """The table of a result, (what, value)."""
@@ -37,6 +41,24 @@ def baselines(result: Mapping) -> dict[str, float]:
     name.removesuffix("_loss").replace("_", " "): result[name]
     for name in names
     if result[name] is not None
+  }
+
+
+def losses(run: Run) -> tuple[dict[int, float], dict[int, float]]:
+  """The losses on the test set by step, and estimates at the other snapshots.
+
+  A snapshot has the loss on a part of the test set. An estimate adds the
+  difference between the test set and the part, interpolated between the
+  evaluations before and after it.
+  """
+  full = {row["step"]: row["loss"] for row in run.history}
+  part = {step: snapshot.loss for step, snapshot in run.snapshots.items()}
+  place = np.log2(1 + np.array([*full]))
+  gap = [full[step] - part[step] for step in full]
+  return full, {
+    step: loss + float(np.interp(np.log2(1 + step), place, gap))
+    for step, loss in part.items()
+    if step not in full
   }
 
 

@@ -14,9 +14,9 @@ LOSSES = {0: 2.3, 10: 2.0, 20: 1.8}
 
 
 def _loss_curve(losses=LOSSES, baselines=BASELINES):
-  early = {1: 2.29, 4: 2.1}
+  estimates = {1: 2.29, 4: 2.1}
   shares = {"edges": {0: 0.0, 4: 0.5, 20: 1.0}, "attention": {0: 0.1, 20: 0.8}}
-  figure = curves.loss_curve(losses, early, shares, baselines)
+  figure = curves.loss_curve(losses, estimates, shares, baselines)
   FigureCanvasAgg(figure).draw()
   return figure
 
@@ -34,10 +34,10 @@ def test_loss_curve_labels_every_baseline_without_overlap():
 
 def test_loss_curve_has_a_logarithmic_axis_with_every_point():
   above, below = _loss_curve().axes
-  curve, full, early, *_ = above.lines
+  curve, full, estimates, *_ = above.lines
   assert list(curve.get_xdata()) == [0, 1, 4, 10, 20]
   assert list(full.get_xdata()) == [0, 10, 20]
-  assert list(early.get_ydata()) == [2.29, 2.1]
+  assert list(estimates.get_ydata()) == [2.29, 2.1]
   places = below.transData.transform([(x, 0.5) for x in (0, 1, 2, 4, 8)])[:, 0]
   gaps = np.diff(places)
   np.testing.assert_allclose(gaps[1:], gaps[1])

@@ -103,6 +103,7 @@ def test_the_map_shows_the_attention_of_the_run(opened, path):
   maps = runs.load(path.parent).attention
   tab.locator("#time").fill("3")
   tab.locator("#head").select_option(index=1)
+  tab.locator("#map").scroll_into_view_if_needed()
   box = tab.locator("#map").bounding_box()
   cell = (1 - 0.06 - 0.035) * box["width"] / 6
   for i in range(6):
@@ -169,7 +170,7 @@ def test_evaluations_are_filtered_and_sorted(opened, path):
   for text, num in (
     ("step > 8", 3),
     ("step > 8, loss < 0.1", 2),
-    ("edges recovered >= 0", 5),
+    ("false parents >= 0", 5),
     ("step = 16", 1),
     ("no such text", 0),
   ):

@@ -32,10 +32,15 @@ function tip(event, text) {
   box.style.top = (below + box.offsetHeight > innerHeight ? event.clientY - box.offsetHeight - 8 : below) + "px";
 }
 function hovers(node, text) {
-  node.addEventListener("pointermove", event => tip(event, text(event)));
-  node.addEventListener("pointerleave", event => tip(event, ""));
+  for (const type of ["pointermove", "pointerdown"]) node.addEventListener(type, event => tip(event, text(event)));
+  leaves(node, event => tip(event, ""));
   return node;
 }
+// A finger that is lifted leaves too, but what it has shown stays until the next tap.
+function leaves(node, action) {
+  node.addEventListener("pointerleave", event => { if (event.pointerType !== "touch") action(event); });
+}
+addEventListener("pointerdown", event => tip(event, ""), true);
 
 const OPERATORS = {"<": (a, b) => a < b, ">": (a, b) => a > b, "<=": (a, b) => a <= b,
   ">=": (a, b) => a >= b, "=": (a, b) => a === b};
@@ -85,7 +90,7 @@ function sortable(table, filter, count, columns, rows, extra = () => {}, titles 
     headers.forEach((th, n) => { th.firstChild.textContent = columns[n].replaceAll("_", " ")
       + (view.by === columns[n] ? (view.up ? " ↑" : " ↓") : ""); });
     body.replaceChildren(...shown.map(row => lines.get(row)));
-    count.textContent = `${shown.length} of ${rows.length} rows`;
+    count.textContent = `${shown.length} of ${rows.length} rows` + (shown.length ? "" : ": for example, step > 500");
     table.dispatchEvent(new CustomEvent("shown", {detail: shown}));
   }
   filter.oninput = show;

@@ -1,8 +1,9 @@
 const {S, T, heads: H, steps, prompts} = D, K = steps.length, M = T * (T + 1) / 2;
 const P = prompts ? prompts.tokens.length : 0, H2 = prompts ? prompts.last_heads : 0;
 const bytes = text => Uint8Array.from(atob(text), c => c.charCodeAt(0));
-const maps = bytes(D.maps);
-const model = prompts && bytes(prompts.model), first = prompts && bytes(prompts.first), last = prompts && bytes(prompts.last);
+const unpacked = text => D.levels > 255 ? new Uint16Array(bytes(text).buffer) : bytes(text);
+const maps = unpacked(D.maps);
+const [model, first, last] = prompts ? ["model", "first", "last"].map(name => unpacked(prompts[name])) : [];
 const target = D.target, isEdge = new Set(D.edges.map(([i, j]) => i * T + j));
 const view = {k: K - 1, head: 0, prompt: 0, own: false, row: null};
 const share = a => a.toFixed(2).replace(/^0\./, ".");
@@ -10,13 +11,13 @@ const colour = name => getComputedStyle(document.documentElement).getPropertyVal
 
 // Attention: of layer 1 from i to j, on average or in one prompt; of the last layer to j, the mean over its heads.
 const entry = (i, j) => i * (i + 1) / 2 + j;
-const mean1 = (k, h, i, j) => maps[(k * H + h) * M + entry(i, j)] / 255;
-const prompt1 = (k, p, h, i, j) => first[((k * P + p) * H + h) * M + entry(i, j)] / 255;
+const mean1 = (k, h, i, j) => maps[(k * H + h) * M + entry(i, j)] / D.levels;
+const prompt1 = (k, p, h, i, j) => first[((k * P + p) * H + h) * M + entry(i, j)] / D.levels;
 const shown1 = (i, j) => view.own && P ? prompt1(view.k, view.prompt, view.head, i, j) : mean1(view.k, view.head, i, j);
 function last1(k, p, j) {
   let sum = 0;
   for (let h = 0; h < H2; h++) sum += last[((k * P + p) * H2 + h) * T + j];
-  return sum / 255 / H2;
+  return sum / D.levels / H2;
 }
 
 const LEFT = .06, TOP = .035;  // margins of the map, in widths
@@ -70,74 +71,86 @@ function setRow(row) {
     `${j} (${share(shown1(row, j))}${isEdge.has(row * T + j) ? ", its parent" : ""})`).join(", ") + ".";
 }
 
-// Half an ellipse over the line of positions, between the tops of two circles.
-const height = (i, j) => 10 + 5 * Math.sqrt(i - j - 1) * Math.min(1, 60 / T + .2);
+// Half an ellipse over the line of positions, between the tops of two circles. Position T is the predicted token.
+const height = (i, j) => 12 + 9 * Math.sqrt(i - j - 1) * Math.min(1, 60 / T + .2);
 const arc = (svg, i, j, x, y, more) => draw(svg, "path", {fill: "none",
   d: `M${x(j)} ${y - 8} A${(x(i) - x(j)) / 2} ${height(i, j)} 0 0 1 ${x(i)} ${y - 8}`, ...more});
 function drawArcs() {
-  const y = 14 + height(T - 1, 0), width = Math.max(440, 22 * T), x = i => 14 + i * (width - 28) / (T - 1), svg = clear("arcs", width, y + 14);
+  const y = 14 + height(T, 0), width = Math.max(440, 22 * (T + 1)), x = i => 14 + i * (width - 28) / T, svg = clear("arcs", width, y + 14);
   svg.style.minWidth = T > 24 ? `${width}px` : "";
-  for (const [i, j] of D.edges) arc(svg, i, j, x, y, {stroke: "var(--orange)", "stroke-width": .8, "stroke-dasharray": "1 3"});
   for (let i = 0; i < T; i++) for (let j = 0; j < i; j++) {
-    const a = shown1(i, j);
-    if (a <= .05 || (view.row !== null && view.row !== i)) continue;
-    hovers(arc(svg, i, j, x, y, {stroke: isEdge.has(i * T + j) ? "var(--orange)" : "var(--grey)", "stroke-opacity": .2 + .8 * a,
-      "stroke-width": .6 + 2.2 * a}), () => `${i} attends to ${j}: ${share(a)}${isEdge.has(i * T + j) ? ", an edge" : ""}`);
+    const a = shown1(i, j), edge = isEdge.has(i * T + j), other = view.row !== null && view.row !== i;
+    if (a <= .05) continue;
+    hovers(arc(svg, i, j, x, y, {stroke: edge ? "var(--orange)" : "var(--grey)", "stroke-opacity": (.2 + .8 * a) * (other ? .2 : 1),
+      "stroke-width": .6 + 2.2 * a}), () => `${i} attends to ${j}: ${share(a)}${edge ? ", an edge" : ""}`);
   }
-  for (let i = 0; i < T; i++) {
+  for (const [i, j] of D.edges) arc(svg, i, j, x, y, {stroke: "var(--orange)", "stroke-dasharray": "1 3", "pointer-events": "none"});
+  for (const j of target) arc(svg, T, j, x, y, {stroke: "var(--ink)"});
+  for (let i = 0; i <= T; i++) {
     const node = draw(svg, "g");
-    draw(node, "circle", {cx: x(i), cy: y, r: 8, fill: "var(--paper)", stroke: target.includes(i) ? "var(--blue)" : "var(--ink)",
-      "stroke-width": target.includes(i) ? 2.5 : 1});
-    draw(node, "text", {x: x(i), y: y + 3, "font-size": 8.5, "text-anchor": "middle"}, i);
+    draw(node, "circle", {cx: x(i), cy: y, r: 8, fill: "var(--paper)", stroke: "var(--ink)", ...(i < T ? {} : {"stroke-dasharray": "2 2"})});
+    draw(node, "text", {x: x(i), y: y + 3, "font-size": 8.5, "text-anchor": "middle"}, i < T ? i : "?");
+    if (i === T) continue;
     node.addEventListener("pointerenter", () => setRow(i));
-    node.addEventListener("pointerleave", () => setRow(null));
+    leaves(node, () => setRow(null));
   }
 }
 
-const nearest = step => steps.reduce((best, value, k) => Math.abs(place(value) - place(step)) < Math.abs(place(steps[best]) - place(step)) ? k : best, 0);
 const place = step => Math.log2(1 + step);
+const end = place(Math.max(1, steps[K - 1]));
+const stepX = step => 40 + 290 * place(step) / end;
+const nearest = step => steps.reduce((best, value, k) => Math.abs(place(value) - place(step)) < Math.abs(place(steps[best]) - place(step)) ? k : best, 0);
 function drawLoss() {
-  const levels = Object.entries(D.baselines), losses = D.curve.map(point => point.loss);
+  const levels = Object.entries(D.baselines), losses = D.losses;
   // An entropy far below the curve would flatten it: a label instead.
   const others = [...losses, ...levels.filter(([name]) => name !== "entropy").map(level => level[1])];
   const far = level => level[0] === "entropy" && Math.min(...others) - level[1] > Math.max(...others) - Math.min(...others);
   const drawn = levels.filter(level => !far(level)), all = [...losses, ...drawn.map(level => level[1])];
-  const low = Math.min(...all), high = Math.max(...all), end = place(Math.max(...D.curve.map(point => point.step), 1));
-  const svg = clear("loss", 470, 250), x = step => 40 + 290 * place(step) / end, y = v => 10 + 195 * (high - v) / (high - low || 1);
+  const low = Math.min(...all), high = Math.max(...all);
+  const svg = clear("loss", 480, 340), y = v => 26 + 180 * (high - v) / (high - low || 1), under = share => 305 - 70 * share;
+  const label = (at, text, x = 345, more = {}) => draw(svg, "text", {x, y: at + 3, "font-size": 9.5, ...more}, text);
   let free = Infinity;
   for (const [name, v] of drawn.sort((a, b) => a[1] - b[1])) {
-    draw(svg, "line", {x1: 40, x2: 332, y1: y(v), y2: y(v), stroke: "var(--line)"});
     const at = Math.min(y(v), free);
     free = at - 11;
-    draw(svg, "text", {x: 338, y: at + 3, "font-size": 9.5}, `${name} ${v.toFixed(3)}`);
+    draw(svg, "polyline", {points: `40,${y(v)} 331,${y(v)} 342,${at}`, fill: "none", stroke: "var(--grey)", "stroke-width": .7});
+    label(at, `${name} ${v.toFixed(3)}`);
   }
-  for (const [name, v] of levels.filter(far)) draw(svg, "text", {x: 338, y: 222, "font-size": 9.5, class: "soft"}, `${name} ${v.toFixed(3)}, below`);
-  for (let n = 0; n <= 3; n++) {
-    const v = low + (high - low) * n / 3;
-    draw(svg, "text", {x: 35, y: y(v) + 3, "font-size": 9.5, "text-anchor": "end", class: "soft"}, v.toFixed(2));
+  for (const [name, v] of levels.filter(far)) label(224, `${name} ${v.toFixed(3)}, below`, 345, {class: "soft"});
+  const left = {"text-anchor": "end", class: "soft"}, middle = {"text-anchor": "middle", class: "soft"};
+  for (let n = 0; n <= 3; n++) label(y(low + (high - low) * n / 3), (low + (high - low) * n / 3).toFixed(2), 35, left);
+  label(10, "test loss (nats)", 2, {class: "soft"});
+  const line = (values, at, more) => draw(svg, "polyline", {fill: "none", "stroke-width": 1.6, ...more,
+    points: values.map((value, k) => [value, k]).filter(([value]) => value !== null).map(([value, k]) => `${stepX(steps[k])},${at(value)}`).join(" ")});
+  line(losses, y, {stroke: "var(--blue)"});
+  losses.forEach((v, k) => draw(svg, "circle", {cx: stepX(steps[k]), cy: y(v), r: 2.6, stroke: "var(--blue)", fill: D.estimated[k] ? "var(--paper)" : "var(--blue)"}));
+  for (const share of [0, .5, 1]) {
+    draw(svg, "line", {x1: 40, x2: 331, y1: under(share), y2: under(share), stroke: "var(--line)", "stroke-width": .7});
+    label(under(share), share, 35, left);
   }
-  draw(svg, "polyline", {points: D.curve.map(point => `${x(point.step)},${y(point.loss)}`).join(" "), fill: "none", stroke: "var(--blue)", "stroke-width": 1.6});
-  for (const point of D.curve) draw(svg, "circle", {cx: x(point.step), cy: y(point.loss), r: 2.6, stroke: "var(--blue)", fill: point.early ? "var(--paper)" : "var(--blue)"});
-  draw(svg, "line", {id: "now", y1: 6, y2: 210, stroke: "var(--orange)", "stroke-width": 1.4});
-  for (let step = 1; step <= D.curve.at(-1).step; step *= 4) draw(svg, "text", {x: x(step), y: 222, "font-size": 9.5, "text-anchor": "middle", class: "soft"}, step);
-  draw(svg, "text", {x: 40, y: 222, "font-size": 9.5, "text-anchor": "middle", class: "soft"}, 0);
-  draw(svg, "text", {x: 185, y: 236, "font-size": 9.5, "text-anchor": "middle", class: "soft"}, "step (open circles: on part of the test set)");
-  const face = draw(svg, "rect", {x: 30, y: 0, width: 310, height: 212, fill: "transparent", style: "cursor: pointer"});
+  line(D.recovered.map(n => D.edges.length ? n / D.edges.length : null), under, {stroke: "var(--blue)"});
+  line(D.attention, under, {stroke: "var(--orange)", "stroke-dasharray": "4 2"});
+  label(under(1), "edges recovered", 345, {style: "fill: var(--blue)"});
+  label(under(.8), "attention on the parent", 345, {style: "fill: var(--orange)"});
+  label(under(.8) + 11, "(dashed)", 345, {style: "fill: var(--orange)"});
+  label(318, 0, stepX(0), middle);
+  for (let step = 1; step <= steps[K - 1]; step *= 4) label(318, step, stepX(step), middle);
+  label(331, "step (open circles: loss estimated from part of the test set)", 185, middle);
+  draw(svg, "line", {id: "now", y1: 18, y2: 308, stroke: "var(--ink)", "stroke-width": 1.2});
+  const face = draw(svg, "rect", {x: 30, y: 14, width: 310, height: 296, fill: "transparent", style: "cursor: pointer"});
   const at = event => {
-    const box = face.getBoundingClientRect(), step = 2 ** (((event.clientX - box.left) / box.width * 310 - 10) / 290 * end) - 1;
-    return D.curve.reduce((a, b) => Math.abs(place(b.step) - place(step)) < Math.abs(place(a.step) - place(step)) ? b : a);
+    const box = face.getBoundingClientRect();
+    return nearest(2 ** (((event.clientX - box.left) / box.width * 310 - 10) / 290 * end) - 1);
   };
   hovers(face, event => {
-    const point = at(event), base = "edge posterior" in D.baselines ? `, ${(point.loss - D.baselines["edge posterior"]).toFixed(4)} above the edge posterior` : "";
-    const k = steps.indexOf(point.step), edges = k < 0 ? "" : `\n${D.recovered[k]} of ${D.edges.length} edges recovered`;
-    return `step ${point.step}: loss ${point.loss.toFixed(4)}${point.early ? " on part of the test set" : base}${edges}`;
+    const k = at(event), above = "edge posterior" in D.baselines ? `, ${(losses[k] - D.baselines["edge posterior"]).toFixed(4)} above the edge posterior` : "";
+    return `step ${steps[k]}: loss ${losses[k].toFixed(4)}${D.estimated[k] ? " (estimated)" : ""}${above}\n` + progress(k);
   });
-  face.addEventListener("click", event => set({k: nearest(at(event).step)}));
-  svg.dataset.x = JSON.stringify([40, 290, end]);
+  face.addEventListener("click", event => set({k: at(event)}));
 }
+const progress = k => `${D.recovered[k]} of ${D.edges.length} edges recovered` + (D.attention[k] === null ? "" : `, attention on the parent ${share(D.attention[k])}`);
 function moveLoss() {
-  const [left, width, end] = JSON.parse($("loss").dataset.x), x = left + width * place(steps[view.k]) / end;
-  for (const name of ["x1", "x2"]) $("now").setAttribute(name, x);
+  for (const name of ["x1", "x2"]) $("now").setAttribute(name, stepX(steps[view.k]));
 }
 
 const hue = s => `hsl(${s * 360 / S} 65% 70%)`;
@@ -155,7 +168,8 @@ function drawPrompt() {
   const label = (at, text) => draw(svg, "text", {x: 0, y: at, "font-size": 11.5, class: "soft"}, text);
   label(y + 4, "token");
   for (let h = 0; h < rows; h++) label(y + 41 + 26 * h, H > 1 ? `head ${h + 1} copies` : "copied");
-  label(under + 12, `layer ${prompts.last_layer} attends`);
+  label(under + 60, `layer ${prompts.last_layer} attends`);
+  label(under + 74, "from the last");
   for (let i = 0; i < T; i++) {
     const box = draw(svg, "rect", {x: x(i) - 13, y: y - 13, width: 26, height: 26, rx: 5, fill: hue(tokens[i]),
       stroke: target.includes(i) ? "var(--ink)" : "none", "stroke-width": 2.5});
@@ -163,24 +177,24 @@ function drawPrompt() {
     draw(svg, "text", {x: x(i), y: y + 5, "text-anchor": "middle", "font-size": 13, class: "token", "pointer-events": "none"}, tokens[i]);
     for (let h = 0; h < rows; h++) {
       const copied = copies(k, p, h, i), best = copied.indexOf(Math.max(...copied)), at = y + 27 + 26 * h;
-      const match = D.sought[h] !== null && best === tokens[D.sought[h]];
+      const match = D.sought[h] !== null && best === tokens[D.sought[h]] && copied[best] > .5 && !D.roots.includes(i);
       const small = draw(svg, "rect", {x: x(i) - 9, y: at, width: 18, height: 18, rx: 4, fill: hue(best), "fill-opacity": copied[best],
         stroke: match ? "var(--ink)" : "var(--line)", "stroke-width": match ? 1.8 : .6});
       hovers(small, () => `layer 1 copies to position ${i}:\n` + copied.map((a, s) => [a, s]).sort((a, b) => b[0] - a[0]).slice(0, 3)
-        .map(([a, s]) => `  ${share(a)} of token ${s}`).join("\n"));
+        .filter(([a]) => a > .005).map(([a, s]) => `  ${share(a)} of token ${s}`).join("\n"));
       draw(svg, "text", {x: x(i), y: at + 13, "text-anchor": "middle", "font-size": 10.5, "pointer-events": "none",
         ...(copied[best] > .35 ? {class: "token"} : {})}, best);
     }
     const a = last1(k, p, i), bar = draw(svg, "g");
-    draw(bar, "rect", {x: x(i) - 13, y: under, width: 26, height: 80, fill: "transparent"});
-    draw(bar, "rect", {x: x(i) - 9, y: under, width: 18, height: Math.max(.8, 72 * a), fill: "var(--blue)", "data-last": i});
+    draw(bar, "rect", {x: x(i) - 13, y: under, width: 26, height: 72, fill: "transparent"});
+    draw(bar, "rect", {x: x(i) - 9, y: under + 72 - 72 * a, width: 18, height: Math.max(.8, 72 * a), fill: "var(--blue)", "data-last": i});
     hovers(bar, () => `layer ${prompts.last_layer} attends to position ${i}: ${share(a)}\nwhose token is ${tokens[i]}`);
-    draw(svg, "text", {x: x(i), y: under + 92, "text-anchor": "middle", "font-size": 9, class: "soft"}, i);
+    draw(svg, "text", {x: x(i), y: under + 86, "text-anchor": "middle", "font-size": 9, class: "soft"}, i);
   }
 }
 function drawLaws() {
   const p = view.prompt, names = Object.keys(prompts.laws), colours = {"true law": "grey", "edge posterior": "orange", "exact posterior": "purple"};
-  const truth = prompts.laws["true law"][p], series = [["model", "blue", s => model[(view.k * P + p) * S + s] / 255],
+  const truth = prompts.laws["true law"][p], series = [["model", "blue", s => model[(view.k * P + p) * S + s] / D.levels],
     ...names.map(name => [name, colours[name] ?? "green", s => prompts.laws[name][p][s]])];
   const loss = f => truth.reduce((sum, y, s) => y ? sum - y * Math.log(Math.max(f(s), 1 / 510)) : sum, 0);
   $("legend").replaceChildren();
@@ -208,7 +222,8 @@ function set(change) {
   const k = view.k, attention = D.attention[k] === null ? "" : `, ${share(D.attention[k])} on parents`;
   $("time").value = k;
   $("time").setAttribute("aria-valuetext", `step ${steps[k]}`);
-  $("step").textContent = `step ${steps[k]}: ${D.recovered[k]}/${D.edges.length} edges${attention}`;
+  $("step").textContent = `step ${steps[k]}: loss ${D.losses[k].toFixed(3)}, ${D.recovered[k]}/${D.edges.length} edges${attention}`;
+  $("printed").textContent = `Step ${steps[k]} of training. ${progress(k)}.` + (P ? ` Prompt ${view.prompt + 1}.` : "");
   const row = view.row;
   view.row = undefined;
   setRow(row);
@@ -217,14 +232,27 @@ function set(change) {
   lines.forEach((line, of) => line.classList.toggle("now", of.step === steps[k]));
 }
 
-$("lead").append("A transformer learns to predict the next token of prompts. Each token of a prompt is drawn from a table of probabilities: ",
-  `from the row that belongs to the token at ${D.parents > 1 ? "some earlier positions, its parents" : "one earlier position, its parent"}. Which position is the parent of which `
-  + "is the same in all prompts. This is the causal graph. The table is new in each prompt, so the model has to estimate it from the prompt, and for that it has to know the graph. "
-  + "Nobody tells it the graph: this page shows how training finds it. Move the slider, or press play.");
+const asked = T - 1, isQuery = D.roots.includes(asked) && target.length === 1 && target[0] === asked;
+const isChain = D.edges.length > 1 && D.edges.every(([i, j]) => j === i - 1);
+$("lead").append(`A transformer learns to predict the next token of prompts with ${T} positions and ${S} different tokens. Each token depends on `
+  + (D.parents > 1 ? "tokens at earlier positions, its parents: it is drawn from the row of a table of probabilities that they select. "
+    : "one earlier token, its parent: it is drawn from the row of a table of probabilities that the parent's token selects. ")
+  + "Which positions are parents of which is the same in all prompts. This is the causal graph. Each prompt has a table of its own, so the model must "
+  + "estimate the table from the prompt, and for that it must know the graph, which it is never given. This page shows how training finds it. "
+  + (D.roots.length ? `Positions without a parent are roots: ${D.roots.length > 12 ? `there are ${D.roots.length}` : D.roots.join(", ")}. ` : "")
+  + (isQuery ? `The last one, position ${asked}, is the query: the next token is drawn from the row that its token selects. ` : "")
+  + (isChain ? "On a chain, where the parent is the position before, the learned model is an induction head." : ""));
+const found = D.recovered.findIndex(n => n === D.edges.length), sharp = D.attention.findIndex(a => a !== null && a > .5);
+const fall = D.losses[0] - D.losses[K - 1], half = D.losses.findIndex(loss => loss < D.losses[0] - fall / 2);
+if (D.edges.length) $("course").textContent = (found < 0 ? `In the end, ${D.recovered[K - 1]} of ${D.edges.length} edges are recovered. `
+    : `From step ${steps[found]} on the slider, all edges are recovered: each position attends most to its parent${D.parents > 1 ? "s" : ""}. `)
+  + (sharp < 0 ? "The mean attention on the parent stays below one half. " : `The mean attention on the parent passes one half by step ${steps[sharp]}. `)
+  + (fall > 0 && half > 0 ? `Half of the fall of the loss is done by step ${steps[half]}.` : "");
+for (const node of document.querySelectorAll(".last")) node.textContent = prompts?.last_layer ?? 2;
 for (const [value, text] of [[`${D.recovered[K - 1]} of ${D.edges.length}`, "edges recovered"],
-  [D.attention[K - 1] === null ? "-" : share(D.attention[K - 1]), "attention on the parent, mean"],
-  [D.curve.at(-1).loss.toFixed(3), "test loss (nats)"],
-  ...("edge posterior" in D.baselines ? [[(D.curve.at(-1).loss - D.baselines["edge posterior"]).toFixed(3), "above the edge posterior (nats)"]] : []),
+  [D.attention[K - 1] === null ? "-" : share(D.attention[K - 1]), "mean attention on the parent"],
+  [D.losses[K - 1].toFixed(3), "test loss (nats)"],
+  ...("edge posterior" in D.baselines ? [[(D.losses[K - 1] - D.baselines["edge posterior"]).toFixed(3), "nats above a predictor that knows the graph"]] : []),
   [String(steps[K - 1]), "steps"]]) {
   const tile = html($("tiles"), "div");
   html(tile, "b", {}, value);
@@ -260,7 +288,8 @@ const map = hovers($("map"), event => {
   setRow(cell && cell[0]);
   return cell ? `${cell[0]} attends to ${cell[1]}: ${share(shown1(...cell))}${isEdge.has(cell[0] * T + cell[1]) ? ", an edge" : ""}` : "";
 });
-map.addEventListener("pointerleave", () => setRow(null));
+map.addEventListener("pointerdown", event => setRow(cellAt(event)?.[0] ?? null));
+leaves(map, () => setRow(null));
 map.addEventListener("keydown", event => {
   const move = {ArrowDown: 1, ArrowUp: -1}[event.key];
   if (!move) return;
@@ -285,5 +314,5 @@ document.addEventListener("keydown", event => {
   if (move) set({k: Math.min(K - 1, Math.max(0, view.k + move))});
 });
 addEventListener("resize", drawMap);
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawMap);
+for (const media of ["(prefers-color-scheme: dark)", "print"]) matchMedia(media).addEventListener("change", drawMap);
 set({});
