@@ -4,7 +4,9 @@ import tracemalloc
 
 import numpy as np
 
+from experiments.harness import loop
 from tests.support import load
+from tests.support import overhead
 
 
 def test_an_evaluation_costs_the_same_after_many(tmp_path):
@@ -41,3 +43,12 @@ def test_memory_does_not_grow_with_evaluations(tmp_path):
   memory = [float(what.split()[-2]) for what, _ in measured]
   assert len(memory) == 2
   assert memory[1] - memory[0] < 20  # megabytes
+
+
+def test_overhead_trains_in_pairs():
+  small = {"train.steps": 4, "train.eval_every": 2, "train.batch_size": 8}
+  small |= {"eval.test_size": 64, "eval.batch_size": 64}
+  small |= {"eval.posterior_prompts": 0, "train.learning_rate": 0.1}
+  ((with_them, without),) = overhead.measure(1, small)
+  assert min(with_them, without) > 0
+  assert loop._next_step(0, 2) == 1

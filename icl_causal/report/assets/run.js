@@ -66,7 +66,8 @@ function setRow(row) {
   view.row = row;
   drawMap();
   drawArcs();
-  const order = row === null ? [] : [...Array(row + 1).keys()].sort((a, b) => shown1(row, b) - shown1(row, a)).slice(0, 3);
+  const order = row === null ? [] : [...Array(row + 1).keys()].sort((a, b) => shown1(row, b) - shown1(row, a)).slice(0, 3)
+    .filter((j, n) => !n || shown1(row, j) > .005);
   $("says").textContent = row === null ? " " : `Position ${row} attends to ` + order.map(j =>
     `${j} (${share(shown1(row, j))}${isEdge.has(row * T + j) ? ", its parent" : ""})`).join(", ") + ".";
 }
