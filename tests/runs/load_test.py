@@ -186,6 +186,19 @@ def test_damaged_checkpoint_is_a_warning(copy):
   assert _bytes(copy) == before
 
 
+def test_parameters_of_another_shape_are_a_warning(tmp_path, copy):
+  """As of a custom model that has changed since."""
+  config = runs.read_config(copy)
+  config["prior"]["S"] = 4
+  _rewrite(copy, tmp_path / "changed", config)
+  run = runs.load(tmp_path / "changed")
+  assert run.params == {}
+  assert len(run.warnings) == 2
+  for line in run.warnings:
+    assert "can't be used (its parameters are {" in line
+    assert "\n" not in line
+
+
 @pytest.mark.parametrize(
   ("group", "field"),
   [

@@ -245,8 +245,32 @@ FAULTS = (
   ),
   Fault(
     "icl_causal/report/page",
-    "<td>{html.escape(value)}</td>",
-    "<td>{value}</td>",
+    r'text.replace("<", "\\u003c")',
+    'text.replace("<", "<")',
+  ),
+  Fault("icl_causal/report/page", "<h1>{html.escape(title)}", "<h1>{title}"),
+  Fault(
+    "icl_causal/report/data",
+    "at=place: abs(places[k] - at)",
+    "at=place: abs(steps[k] - at)",
+    ("report/page",),
+  ),
+  Fault(
+    "icl_causal/report/data",
+    "whole = np.rint(levels * np.clip",
+    "whole = np.rint(200 * np.clip",
+    ("report/page",),
+  ),
+  Fault(
+    "icl_causal/report/summary",
+    "np.log2(1 + step), place, gap",
+    "step, place, gap",
+  ),
+  Fault(
+    "icl_causal/report/sweep",
+    '"run": member.path.name',
+    '"run": "run"',
+    ("report/page",),
   ),
   Fault(
     "icl_causal/report/summary",
@@ -292,9 +316,39 @@ FAULTS = (
     "roots += is_root_T",
   ),
   Fault(
-    "experiments/harness/loop",
-    "step - len(of_run.loss_N)",
+    "experiments/harness/recorded",
+    "step - len(steps.loss_N)",
     "step",
+  ),
+  Fault(
+    "experiments/harness/loop",
+    "3 * power // 4",
+    "power // 2",
+  ),
+  Fault(
+    "icl_causal/training",
+    "jnp.where(m, t, a)",
+    "jnp.where(m, a, t)",
+  ),
+  Fault(
+    "icl_causal/runs/history",
+    "is_maps=a.ndim == 4",
+    "is_maps=a.ndim >= 3",
+  ),
+  Fault(
+    "icl_causal/runs/load",
+    "like not in (None, _shapes(read))",
+    "like is False",
+  ),
+  Fault(
+    "icl_causal/export",
+    "1 if model.scaled else D**0.5",
+    "D**0.5 if model.scaled else 1",
+  ),
+  Fault(
+    "icl_causal/runs/environment",
+    "if pathlib.Path(installed).resolve() == here.resolve():",
+    "if True:",
   ),
   Fault(
     "icl_causal/runs/checkpoints",
