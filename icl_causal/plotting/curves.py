@@ -14,23 +14,27 @@ from icl_causal.plotting.figure import Figure
 
 def loss_curve(
   losses: Mapping[int, float],
-  estimates: Mapping[int, float],
-  shares: Mapping[str, Mapping[int, float]],
   baselines: Mapping[str, float],
+  estimates: Mapping[int, float] | None = None,
+  shares: Mapping[str, Mapping[int, float]] | None = None,
 ) -> Figure:
-  """Test loss in nats, and shares below it, on a logarithmic axis of steps.
+  """Test loss in nats on a logarithmic axis of steps, and shares below it.
 
   Args:
     losses: on the test set, by step.
+    baselines: losses by name.
     estimates: from a part of the test set, by other steps; drawn as open
       circles.
     shares: curves between 0 and 1 by name, such as the share of edges that
       are recovered; each is a mapping by step.
-    baselines: losses by name.
   """
-  figure = Figure(figsize=(6.8, 5.0), layout="constrained")
-  above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
-  every = dict(sorted({**estimates, **losses}.items()))
+  ratios = (2, 1) if shares else (1,)
+  figure = Figure(figsize=(6.8, 5.0 if shares else 3.6), layout="constrained")
+  panels = figure.subplots(
+    len(ratios), 1, sharex=True, squeeze=False, height_ratios=ratios
+  )[:, 0]
+  above, lowest = panels[0], panels[-1]
+  every = dict(sorted({**(estimates or {}), **losses}.items()))
   line = {"color": "#0072B2", "linewidth": 1.2}
   dots = {**line, "marker": "o", "markersize": 4, "linestyle": ""}
   above.plot(every.keys(), every.values(), **line)
@@ -39,20 +43,22 @@ def loss_curve(
     hollow = {**dots, "markerfacecolor": "white"}
     label = "estimate from a part of it"
     above.plot(estimates.keys(), estimates.values(), **hollow, label=label)
+    above.legend(frameon=False, loc="upper right")
   _draw_baselines(above, baselines, list(every.values()))
   above.set_ylabel("test loss (nats)")
-  above.legend(frameon=False, loc="upper right")
-  styles = ({"color": "#0072B2"}, {"color": "#D55E00", "linestyle": "--"})
-  for style, (name, curve) in zip(styles, shares.items(), strict=False):
-    below.plot(curve.keys(), curve.values(), **style, label=name)
-  below.legend(frameon=False, loc="lower right")
-  below.set_ylim(-0.06, 1.06)
-  below.set_ylabel("share")
-  below.set_xlabel("step")
-  below.set_xscale("symlog", base=2, linthresh=1)
-  below.set_xlim(0, 1.3 * max(*every, 1))
-  ticks = [0, *(4**k for k in range(20) if 4**k <= max(every))]
-  below.set_xticks(ticks, [str(step) for step in ticks], minor=False)
+  if shares:
+    styles = ({"color": "#0072B2"}, {"color": "#D55E00", "linestyle": "--"})
+    for style, (name, curve) in zip(styles, shares.items(), strict=False):
+      lowest.plot(curve.keys(), curve.values(), **style, label=name)
+    lowest.legend(frameon=False, loc="lower right")
+    lowest.set_ylim(-0.06, 1.06)
+    lowest.set_ylabel("share")
+  lowest.set_xlabel("step")
+  lowest.set_xscale("symlog", base=2, linthresh=1)
+  lowest.set_xlim(min(every), 1.3 * max(*every, 1))
+  ticks = [0, *(4**k for k in range(20))]
+  ticks = [step for step in ticks if min(every) <= step <= max(every)]
+  lowest.set_xticks(ticks, [str(step) for step in ticks], minor=False)
   return figure
 
 

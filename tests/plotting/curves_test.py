@@ -16,7 +16,7 @@ LOSSES = {0: 2.3, 10: 2.0, 20: 1.8}
 def _loss_curve(losses=LOSSES, baselines=BASELINES):
   estimates = {1: 2.29, 4: 2.1}
   shares = {"edges": {0: 0.0, 4: 0.5, 20: 1.0}, "attention": {0: 0.1, 20: 0.8}}
-  figure = curves.loss_curve(losses, estimates, shares, baselines)
+  figure = curves.loss_curve(losses, baselines, estimates, shares)
   FigureCanvasAgg(figure).draw()
   return figure
 
@@ -30,6 +30,12 @@ def test_loss_curve_labels_every_baseline_without_overlap():
     assert not any(box.overlaps(other) for other in boxes[i + 1 :])
     assert 0 <= box.x0 <= box.x1 <= figure.bbox.width
     assert 0 <= box.y0 <= box.y1 <= figure.bbox.height
+
+
+def test_loss_curve_of_losses_alone():
+  (axes,) = curves.loss_curve({16: 2.0, 64: 1.9}, BASELINES).axes
+  assert list(axes.lines[0].get_xdata()) == [16, 64]
+  assert [text.get_text() for text in axes.get_xticklabels()] == ["16", "64"]
 
 
 def test_loss_curve_has_a_logarithmic_axis_with_every_point():
