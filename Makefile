@@ -1,11 +1,11 @@
 # Everything runs from .venv, which is built from requirements.lock once and
 # again only when the lock or pyproject.toml changes. The tests and the linters
-# also need requirements-dev.lock.
+# also need requirements-dev.lock, the documentation requirements-docs.lock.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo benchmark test test-short test-newest lint lock clean
+.PHONY: demo benchmark test test-short test-newest lint docs lock clean
 
 # An eighth of the steps of `quick`, at half the rate.
 demo: $(VENV)/installed
@@ -80,6 +80,12 @@ lint: $(VENV)/developed
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
+# Executes the pages and writes docs/_build/html; a warning is an error.
+docs: $(VENV)/documented
+	rm -rf docs/_build
+	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build/html
+	@echo docs/_build/html/index.html
+
 # Verifies every download against the hashes of the lock.
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
@@ -96,14 +102,21 @@ $(VENV)/developed: $(VENV)/installed requirements-dev.lock
 	$(INSTALL) --require-hashes -r requirements-dev.lock
 	@touch $@
 
+$(VENV)/documented: $(VENV)/installed requirements-docs.lock
+	$(INSTALL) --require-hashes -r requirements-docs.lock
+	@touch $@
+
 # Resolves the newest versions for every supported Python; needs uv.
+# Of one requirement of the documentation, there are only pre-releases.
 LOCK = uv pip compile --quiet --universal --python-version 3.11 --upgrade \
-  --prerelease disallow --generate-hashes --no-header --no-annotate
+  --prerelease if-necessary --generate-hashes --no-header --no-annotate
 
 lock:
 	$(LOCK) --extra build --output-file requirements.lock pyproject.toml
 	$(LOCK) --extra build --extra dev --constraints requirements.lock \
 	  --output-file requirements-dev.lock pyproject.toml
+	$(LOCK) --extra build --extra docs --constraints requirements.lock \
+	  --output-file requirements-docs.lock pyproject.toml
 
 clean:
 	rm -rf .venv .venv-newest .pytest_cache .ruff_cache build dist

@@ -48,12 +48,17 @@ def gradient_score(
   """The score of each pair that determines the gradient at the start.
 
   For a linear read-out and a given kernel,
-  R_ij = sum P(s_j = s, s_i = s') pi(s'|s) / (mu(s') + epsilon) - 1, where mu is
-  the law of a token at a random position; under the stationary root law it is
-  the stationary law of the kernel. At the parent and with epsilon = 0, R_ij is
-  the chi-squared information. For a softmax read-out the states have no
-  weights, R_ij = sum P(s_j = s, s_i = s') pi(s'|s). Ours, after the key lemma
-  of the paper; see `start_gradient`.
+
+    R_ij = sum P(s_j = s, s_i = s') pi(s'|s) / (mu(s') + epsilon) - 1,
+
+  where mu is the law of a token at a random position; under the stationary root
+  law it is the stationary law of the kernel. At the parent and with epsilon = 0,
+  R_ij is the chi-squared information. For a softmax read-out the states have no
+  weights:
+
+    R_ij = sum P(s_j = s, s_i = s') pi(s'|s).
+
+  Ours, after the key lemma of the paper; see `start_gradient`.
 
   Args:
     graph: of Task 2.4: single parents, the last position is the query.
