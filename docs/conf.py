@@ -34,6 +34,8 @@ os.environ.update(
   MPLCONFIGDIR=str(BUILD / "matplotlib"),
 )
 
+(BUILD / "extra").mkdir(parents=True, exist_ok=True)
+
 # Kernels would warn on the terminal that their connection is not encrypted, and
 # would send the output of a cell in parts.
 _profile = BUILD / "ipython" / "profile_default"
@@ -73,6 +75,7 @@ nb_merge_streams = True
 
 html_theme = "furo"
 html_static_path = ["_static"]
+html_extra_path = ["_build/extra"]  # pages of runs, which the notebooks write
 html_css_files = ["site.css"]
 html_math_renderer = "mathml"
 html_copy_source = False
