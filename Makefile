@@ -62,7 +62,7 @@ lint: .venv/developed
 # Executes the pages and writes docs/_build/html; a warning is an error.
 docs: .venv/documented
 	rm -rf docs/_build
-	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build/html
+	$(BIN)/python -m sphinx -W --keep-going -q -j auto docs docs/_build/html
 	@echo docs/_build/html/index.html
 
 # Verifies every download against the hashes of the lock.

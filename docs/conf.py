@@ -1,6 +1,7 @@
 """Sphinx configuration of the documentation; `make docs` builds it."""
 
 import collections
+import logging
 import os
 import pathlib
 import re
@@ -11,9 +12,13 @@ from latex2mathml import converter
 from sphinx import errors
 from sphinx.util import nodes as sphinx_nodes
 
+sys.path.insert(0, os.path.dirname(__file__))
+import offline  # noqa: E402
+
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
 import offline  # noqa: E402
+
 BUILD = ROOT / "docs" / "_build"
 
 # Read by the kernels that execute the pages, and by the commands in them.
@@ -25,16 +30,25 @@ os.environ.update(
   JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
   JAX_PLATFORMS="cpu",
   JAX_NUM_CPU_DEVICES="1",  # the same sums on every machine
+  # The programs of the pages are small: compiling them takes most of the time.
+  XLA_FLAGS="--xla_backend_optimization_level=0 "
+  "--xla_llvm_disable_expensive_passes=true",
   IPYTHONDIR=str(BUILD / "ipython"),
   MPLCONFIGDIR=str(BUILD / "matplotlib"),
 )
 
-# Each kernel would warn on the terminal that its local connection is in clear.
+# Kernels would warn on the terminal that their connection is not encrypted, and
+# would send the output of a cell in parts.
 _profile = BUILD / "ipython" / "profile_default"
 _profile.mkdir(parents=True, exist_ok=True)
 (_profile / "ipython_kernel_config.py").write_text(
   'get_config().IPKernelApp.log_level = "ERROR"\n'
+  "get_config().InteractiveShellApp.exec_lines = "
+  "['__import__(\"sys\").stdout.flush_interval = 60']\n"
 )
+
+for _name in ("traitlets", "matplotlib"):  # their progress
+  logging.getLogger(_name).setLevel(logging.WARNING)
 
 project = "icl_causal"
 author = "the icl_causal authors"
