@@ -12,9 +12,11 @@ from latex2mathml import converter
 from sphinx import errors
 from sphinx.util import nodes as sphinx_nodes
 
+sys.path.insert(0, os.path.dirname(__file__))
+import offline
+
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
-import offline  # noqa: E402
 
 BUILD = ROOT / "docs" / "_build"
 

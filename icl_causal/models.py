@@ -83,7 +83,7 @@ class Reduced(nn.Module):
 
   @property
   def map_entries(self) -> int:
-    """Entries of the layer-1 maps per prompt; 0, since prompts share one map."""
+    """Entries of the layer-1 maps per prompt; 0, prompts share one map."""
     return 0
 
   @property

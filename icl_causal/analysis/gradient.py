@@ -52,9 +52,9 @@ def gradient_score(
     R_ij = sum P(s_j = s, s_i = s') pi(s'|s) / (mu(s') + epsilon) - 1,
 
   where mu is the law of a token at a random position; under the stationary root
-  law it is the stationary law of the kernel. At the parent and with epsilon = 0,
-  R_ij is the chi-squared information. For a softmax read-out the states have no
-  weights:
+  law it is the stationary law of the kernel. At the parent and with epsilon =
+  0, R_ij is the chi-squared information. For a softmax read-out the states have
+  no weights:
 
     R_ij = sum P(s_j = s, s_i = s') pi(s'|s).
 
