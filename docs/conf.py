@@ -13,11 +13,9 @@ from sphinx import errors
 from sphinx.util import nodes as sphinx_nodes
 
 sys.path.insert(0, os.path.dirname(__file__))
-import offline  # noqa: E402
+import offline
 
 ROOT = pathlib.Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "docs"))
-import offline  # noqa: E402
 
 BUILD = ROOT / "docs" / "_build"
 
@@ -65,7 +63,7 @@ exclude_patterns = ["_build", "benchmark", "demo", "recipes/*"]
 smartquotes = False  # would change -- in commands
 nitpicky = True
 
-myst_enable_extensions = ["dollarmath"]
+myst_enable_extensions = ["attrs_inline", "dollarmath"]
 myst_heading_anchors = 3
 myst_links_external_new_tab = False
 
