@@ -16,8 +16,6 @@ sys.path.insert(0, os.path.dirname(__file__))
 import offline
 
 ROOT = pathlib.Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "docs"))
-
 BUILD = ROOT / "docs" / "_build"
 
 # Read by the kernels that execute the pages, and by the commands in them.
@@ -66,7 +64,7 @@ exclude_patterns = ["_build", "benchmark", "demo", "recipes/*"]
 smartquotes = False  # would change -- in commands
 nitpicky = True
 
-myst_enable_extensions = ["dollarmath"]
+myst_enable_extensions = ["attrs_inline", "dollarmath"]
 myst_heading_anchors = 3
 myst_links_external_new_tab = False
 
