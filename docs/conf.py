@@ -64,7 +64,7 @@ exclude_patterns = ["_build", "benchmark", "demo", "recipes/*"]
 smartquotes = False  # would change -- in commands
 nitpicky = True
 
-myst_enable_extensions = ["attrs_inline", "dollarmath"]
+myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 myst_links_external_new_tab = False
 
