@@ -119,5 +119,5 @@ lock:
 	  --output-file requirements-docs.lock pyproject.toml
 
 clean:
-	rm -rf .venv .venv-newest .pytest_cache .ruff_cache build dist
+	rm -rf .venv .venv-newest .pytest_cache .ruff_cache build dist docs/_build
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -27,12 +27,13 @@ def main():
   config = app.config()
   if "sweep" in config:
     raise app.Refused("--config is a sweep: use experiments.sweep")
-  build.check(config)
+  build.check_fields(config)
   if not distributed.is_one_of_several():
     prompts = (config.eval.test_size, config.eval.posterior_prompts)
     app.use_cores(
       parallel.num_cores(config.train.batch_size, prompts, app.cores())
     )
+  build.check(config)
   build.check_devices(config)
   name = f"{config.graph.name}-{record.digest(config.to_dict())}"
   workdir = app.workdir(name)

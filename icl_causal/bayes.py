@@ -45,8 +45,8 @@ def edge_posterior(x_T: jax.Array, graph: Graph, alpha, S: int) -> jax.Array:
   the same states as the target's parents. This is exact for independent
   Dirichlet(alpha) rows if root tokens are ignored. Under the stationary root
   law, root tokens carry information about the kernel, and the Bayes predictor
-  is `exact_posterior`. Ours; the paper's code treats roots as children of the
-  last token and counts them too.
+  is `exact_posterior`. Ours; the paper's code also counts roots, as children
+  of the token before the query.
 
   Args:
     x_T: tokens.

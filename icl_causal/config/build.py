@@ -67,7 +67,23 @@ def load(
 
 
 def check(config: Config):
-  """Raises ConfigError for the first invalid field or violated rule."""
+  """Raises ConfigError for the first invalid field or violated rule.
+
+  Draws a kernel of a custom prior. `check_fields` draws nothing.
+  """
+  check_fields(config)
+  if config.prior.name not in parts.BUILT_IN["prior"]:
+    K = graph(config).parents_TxK.shape[1]
+    try:
+      priors.check(prior(config), config.prior.S, K)
+    except ValueError as error:
+      raise ConfigError(
+        f"prior.name = {config.prior.name!r}: {error}"
+      ) from error
+
+
+def check_fields(config: Config):
+  """`check` without a draw, for use before jax knows its devices."""
   flat = record.flatten(config.to_dict())
   known = dict(_OTHER_FIELDS)
   for kind in parts.KINDS.values():
@@ -87,14 +103,6 @@ def check(config: Config):
     for need in parts.chosen(config, kind)[0].needs:
       if message := need(config):
         raise ConfigError(message)
-  if config.prior.name not in parts.BUILT_IN["prior"]:
-    K = graph(config).parents_TxK.shape[1]
-    try:
-      priors.check(prior(config), config.prior.S, K)
-    except ValueError as error:
-      raise ConfigError(
-        f"prior.name = {config.prior.name!r}: {error}"
-      ) from error
 
 
 def _check_posterior(config: Config):

@@ -28,8 +28,8 @@ def write(workdir: pathlib.Path):
   run.require("graph", "model")
   if run.result is None:
     raise runs.RunError(f"{workdir} is not finished: it has no result.json")
-  if not run.attention:
-    raise runs.RunError(f"{workdir} has no snapshots.jsonl to draw")
+  if not run.history or not run.snapshots:
+    raise runs.RunError(f"{workdir} has no history to draw")
   if run.result["steps"] not in run.params:
     raise runs.RunError(f"{workdir}: {'; '.join(run.warnings)}")
   for name, figure in figures(run).items():

@@ -60,7 +60,7 @@ def _row(
     history = runs.read_metrics(member.path)
     row["curves"] = {}
     for name in _CURVES:
-      curve = {one["step"]: one[name] for one in history}
+      curve = {one["step"]: one.get(name) for one in history}
       if name == "loss":
         curve = _early_losses(member.path, history) | curve
       at = steps.setdefault(tuple(curve), len(steps))
@@ -81,5 +81,7 @@ def _early_losses(
   }
 
 
-def _rounded(value: float | None) -> float | None:
-  return None if value is None else float(f"{value:.5g}")
+def _rounded(value) -> float | None:
+  """With five digits; None if it is not a number, as in a damaged row."""
+  is_number = isinstance(value, int | float) and not isinstance(value, bool)
+  return float(f"{value:.5g}") if is_number else None

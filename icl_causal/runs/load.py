@@ -225,18 +225,33 @@ def _snapshots(
   for row in rows if snapshots else ():
     if row["step"] not in snapshots:
       raise RunError(f"{where}: it has no snapshot of step {row['step']}")
-  shapes = [
-    _shapes((snapshot.attention, snapshot.prompts))
-    for snapshot in snapshots.values()
-  ]
-  for step, found in zip(snapshots, shapes, strict=True):
-    right = found == shapes[0]
-    if model is not None:
-      shape = (model.first_layer_heads, model.T, model.T)
-      right &= snapshots[step].attention.shape == shape
-    if not right:
+  right = None if model is None else _output_shapes(model)
+  for step, snapshot in snapshots.items():
+    found = (
+      snapshot.attention.shape,
+      {name: array.shape[1:] for name, array in snapshot.prompts.items()},
+    )
+    right = right or found
+    numbers = {len(array) for array in snapshot.prompts.values()}
+    if (
+      found[0] != right[0]
+      or (found[1] and found[1] != right[1])
+      or len(numbers) > 1
+    ):
       raise RunError(f"{where}: arrays of step {step} have wrong shapes")
   return snapshots
+
+
+def _output_shapes(model) -> tuple[tuple[int, ...], dict[str, tuple]]:
+  """The shapes of the layer-1 maps, and of what a snapshot has of a prompt."""
+  params = jax.eval_shape(_init(model), streams.key(0, "init"))
+  law_S, out = jax.eval_shape(
+    lambda params, x_T: model.apply({"params": params}, x_T),
+    params,
+    jax.ShapeDtypeStruct((model.T,), np.int32),
+  )
+  maps = {name: out[name].shape for name in out if name.startswith("attention")}
+  return maps["attention_1"], {"law": law_S.shape, **maps}
 
 
 def _shapes(tree) -> Any:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import termios
+import textwrap
 
 import numpy as np
 import pytest
@@ -253,6 +254,25 @@ def test_eight_devices_train_as_one_does(run, tmp_path):
     for workdir in (run[0], tmp_path / "run")
   )
   np.testing.assert_allclose(eight, one, rtol=1e-5)
+
+
+def test_a_registered_prior_trains_on_several_devices(tmp_path):
+  """The example of docs/running.md, which draws a kernel before it trains."""
+  text = (ROOT / "docs/running.md").read_text().split("registers a prior:\n")[1]
+  code = textwrap.dedent(text.split("Then `python -m")[0])
+  (tmp_path / "sticky.py").write_text(code)
+  config, workdir = tmp_path / "sticky.py", tmp_path / "run"
+  flags = (f"--config={config}", *TINY, f"--workdir={workdir}")
+  done = _run("train", *flags, JAX_NUM_CPU_DEVICES="")
+  assert done.returncode == 0, done.stderr
+  made = json.loads((workdir / "environment.json").read_text())
+  assert len(made["devices"]) == min(2, app.cores())
+  assert (
+    "config file that registers it"
+    in _run("report", f"--workdir={workdir}").stderr
+  )
+  again = _run("report", f"--config={config}", f"--workdir={workdir}")
+  assert again.returncode == 0, again.stderr
 
 
 def test_loss_that_is_not_finite_stops_the_run(tmp_path):

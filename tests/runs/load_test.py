@@ -189,7 +189,11 @@ def test_damaged_checkpoint_is_a_warning(copy):
 def test_parameters_of_another_shape_are_a_warning(tmp_path, copy):
   """As of a custom model that has changed since."""
   config = runs.read_config(copy)
-  config["prior"]["S"] = 4
+  flags = dict.fromkeys(
+    ("norm", "scaled", "orthonormal", "scaled_biases"), False
+  )
+  config["model"] = {"name": "standard", "heads": [1, 1], "width": 9, **flags}
+  config["model"] |= {"mlp": "none", "beta0": 0.0, "sinks": [0.0, 0.0]}
   _rewrite(copy, tmp_path / "changed", config)
   run = runs.load(tmp_path / "changed")
   assert run.params == {}
@@ -304,3 +308,33 @@ def test_members_of_a_sweep(trained):
   run = members[1].load()
   assert run.config.seed == 3
   assert members[1].row["loss"] == run.result["loss"]
+
+
+@pytest.mark.parametrize(
+  "damage",
+  [
+    {"law": np.ones((4, 2))},
+    {"law": np.ones((3, 3))},
+    {"attention_1": np.ones((4, 2, 6, 6))},
+    {"attention_2": np.ones((4, 1, 5))},
+    {"attention_3": np.ones((4, 1, 6))},
+    {"attention": np.ones((1, 5, 5))},
+    {"attention_2": None},
+  ],
+)
+def test_snapshots_of_another_shape_are_refused(tmp_path, copy, damage):
+  """Of valid checksums, as a directory from somebody else can have."""
+  path = tmp_path / "changed"
+  _rewrite(copy, path, runs.read_config(copy))
+  runs.load(path)
+  (path / "snapshots.jsonl").unlink()
+  for step, snapshot in runs.read_snapshots(copy).items():
+    arrays = {"attention": snapshot.attention, **snapshot.prompts}
+    if step == 2:
+      arrays |= damage
+    attention = arrays.pop("attention")
+    prompts = {name: a for name, a in arrays.items() if a is not None}
+    snapshot = runs.Snapshot(snapshot.loss, attention, prompts)
+    runs.append_snapshot(path, step, snapshot)
+  with pytest.raises(runs.RunError, match="of step 2 have wrong shapes"):
+    runs.load(path)
