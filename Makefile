@@ -65,7 +65,7 @@ test-short: $(VENV)/developed
 	  $(SHORT:%=tests/%_test.py) \
 	  'tests/harness/smoke_test.py::test_a_command_of_the_readme_runs_whole[train]'
 
-# The short tests under the newest Python that is installed, for which the lock may have
+# The short tests under the newest installed Python, for which the lock may have
 # newer releases of jax. NEWEST=.. names another Python.
 NEWEST = $(shell $(PYTHON) tests/support/newest_python.py)
 test-newest:

@@ -1,4 +1,4 @@
-"""Prints the path of the newest Python that is installed, if it is newer than 3.11.
+"""Prints the path of the newest installed Python, if it is newer than 3.11.
 
 Looks on PATH and in the versions of pyenv. A command of pyenv on PATH fails
 unless its version is active, so each candidate is run.
