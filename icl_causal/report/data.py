@@ -40,50 +40,14 @@ _COLUMNS = {
 def of_run(run: runs.Run) -> dict[str, Any]:
   """The data of the page of a finished run."""
   assert run.result is not None
-  T = run.graph.parents_TxK.shape[0]
-  maps_by_step, lower = run.attention, np.tril_indices(T)
-  entries = len(lower[0]) * run.model.first_layer_heads
-  levels = 2**16 - 1 if 2 * entries * len(maps_by_step) <= _MAX_MAPS else 255
-  steps = thinned(list(maps_by_step), max(2, _MAX_MAPS // entries))
-  # The maps of a run are rounded: at a tie, they have another largest entry.
-  recovered = {row["step"]: row["edges_recovered"] for row in run.history}
-  edges = [
-    recovery.compare(maps_by_step[step], run.graph, include_self=True)
-    for step in steps
-  ]
-  maps_KxHxTxT = np.stack([maps_by_step[step] for step in steps])
-  losses, estimates = summary.losses(run)
-  every = losses | estimates
-  target = [
-    None if i == graphs.NO_PARENT else int(i) for i in run.graph.target_K
-  ]
-  slots = edges[-1].head_of_slot
+  entries = _lower(run)[0].size * run.model.first_layer_heads
+  levels = 2**16 - 1 if 2 * entries * len(run.snapshots) <= _MAX_MAPS else 255
+  steps = thinned(list(run.snapshots), max(2, _MAX_MAPS // entries))
   return {
     "title": title(run),
-    "S": run.config.prior.S,
-    "T": T,
-    "heads": run.model.first_layer_heads,
-    "parents": run.graph.parents_TxK.shape[1],
-    "edges": graphs.edges(run.graph),
-    "roots": [i for i in range(T) if (run.graph.parents_TxK[i] < 0).all()],
-    "sought": [
-      target[slots.index(head)] if head in slots else None
-      for head in range(run.model.first_layer_heads)
-    ],
-    "target": [i for i in target if i is not None],
-    "steps": steps,
-    "recovered": [
-      recovered.get(step, one.recovered)
-      for step, one in zip(steps, edges, strict=True)
-    ],
-    "attention": [
-      float(np.mean(one.edge_scores)) if one.edges else None for one in edges
-    ],
-    "levels": levels,
-    "maps": _packed(maps_KxHxTxT[..., *lower], levels),
-    "prompts": _prompts(run, steps, lower, levels),
-    "losses": [every[step] for step in steps],
-    "estimated": [step in estimates for step in steps],
+    **_task(run),
+    **_training(run, steps, levels),
+    "prompts": _prompts(run, steps, levels),
     "baselines": summary.baselines(run.result),
     "history": [
       {short: row[name] for name, short in _COLUMNS.items() if name in row}
@@ -116,8 +80,55 @@ def thinned(steps: Sequence[int], num: int) -> list[int]:
   return [steps[k] for k in chosen]
 
 
+def _task(run: runs.Run) -> dict[str, Any]:
+  """The sizes and the graph."""
+  T, K = run.graph.parents_TxK.shape
+  return {
+    "S": run.config.prior.S,
+    "T": T,
+    "parents": K,
+    "edges": graphs.edges(run.graph),
+    "roots": [i for i in range(T) if (run.graph.parents_TxK[i] < 0).all()],
+    "target": [i for i in _target(run) if i is not None],
+  }
+
+
+def _training(run: runs.Run, steps: list[int], levels: int) -> dict[str, Any]:
+  """The losses, the layer-1 maps and the edges that they recover, by step."""
+  maps_KxHxTxT = np.stack([run.snapshots[step].attention for step in steps])
+  edges = [
+    recovery.compare(maps_HxTxT, run.graph, include_self=True)
+    for maps_HxTxT in maps_KxHxTxT
+  ]
+  # The maps of a run are rounded: at a tie, they have another largest entry.
+  recovered = {row["step"]: row["edges_recovered"] for row in run.history}
+  losses, estimates = summary.losses(run)
+  every, slots = losses | estimates, edges[-1].head_of_slot
+  return {
+    "steps": steps,
+    "losses": [every[step] for step in steps],
+    "estimated": [step in estimates for step in steps],
+    "recovered": [
+      recovered.get(step, one.recovered)
+      for step, one in zip(steps, edges, strict=True)
+    ],
+    "attention": [
+      float(np.mean(one.edge_scores)) if one.edges else None for one in edges
+    ],
+    "heads": maps_KxHxTxT.shape[1],
+    # The parent of the target that each head has found, for a last layer that
+    # compares copies with it.
+    "sought": [
+      _target(run)[slots.index(head)] if head in slots else None
+      for head in range(maps_KxHxTxT.shape[1])
+    ],
+    "levels": levels,
+    "maps": _packed(maps_KxHxTxT[..., *_lower(run)], levels),
+  }
+
+
 def _prompts(
-  run: runs.Run, steps: list[int], lower, levels: int
+  run: runs.Run, steps: list[int], levels: int
 ) -> dict[str, Any] | None:
   """The recorded prompts: tokens, predictions and attention by step."""
   outputs = [run.snapshots[step].prompts for step in steps]
@@ -125,7 +136,8 @@ def _prompts(
   if "law" not in outputs[0] or last == "attention_1":
     return None
   size = 2 if levels > 255 else 1
-  maps = size * len(lower[0]) * run.model.first_layer_heads
+  lower = _lower(run)
+  maps = size * lower[0].size * run.model.first_layer_heads
   others = size * sum(outputs[0][name][0].size for name in (last, "law"))
   room = (_MAX_ARRAYS // len(steps) - maps) // (maps + others)
   num = min(len(outputs[0]["law"]), room, run.config.eval.test_size)
@@ -175,6 +187,16 @@ def _predictors(run: runs.Run, test) -> dict[str, list]:
   return {
     name: np.asarray(law, float).round(4).tolist() for name, law in laws.items()
   }
+
+
+def _target(run: runs.Run) -> list[int | None]:
+  """The position of each parent of the target; None if there is none."""
+  return [None if i == graphs.NO_PARENT else int(i) for i in run.graph.target_K]
+
+
+def _lower(run: runs.Run) -> tuple[np.ndarray, np.ndarray]:
+  """The indices of the lower triangle of a T x T map."""
+  return np.tril_indices(run.graph.parents_TxK.shape[0])
 
 
 def _packed(shares, levels: int) -> str:
