@@ -44,6 +44,7 @@ def append(workdir: pathlib.Path, steps: range):
   map_HxTxT = np.tri(_T)[None] / _T
   prompts = {"law": np.full((4, 3), 1 / 3)}
   prompts["attention_1"] = np.stack([map_HxTxT] * 4)
+  prompts["attention_2"] = np.full((4, 1, _T), 1 / _T)
   snapshot = runs.Snapshot(1.0, map_HxTxT, prompts)
   for step in steps:
     runs.append_snapshot(workdir, step, snapshot)
