@@ -63,9 +63,9 @@ def transformer_lens(
   """The parameters of a `models.Standard` under the names of TransformerLens.
 
   W_Q W_K^T = sqrt(D) A, or A if the model is scaled, and W_V W_O = V; W_K and
-  W_O are the identity. A layer with fewer heads than
-  n_heads gets heads of zeros, which add nothing to the stream. The
-  factor of `scaled_biases` is part of the biases.
+  W_O are the identity. A layer with fewer heads than n_heads gets heads of
+  zeros, which add nothing to the stream. The factor of `scaled_biases` is part
+  of the biases.
 
   Raises:
     ValueError: if TransformerLens has no such architecture.
