@@ -95,6 +95,45 @@ def fixed(kernel, root_law: RootLaw = "stationary") -> Prior:
   return prior
 
 
+def mixture_transition(prior: Prior, weights_K) -> Prior:
+  """Kernels that mix the rows of the parents (Raftery, 1985).
+
+  With pi and mu drawn from a prior for single parents,
+
+    kernel[a_1, .., a_K] = sum_k w_k pi(. | a_k) + (1 - sum_k w_k) mu,
+
+  where the sums are over the parents that are present. Weights whose sum is
+  more than 1 are divided by it. Edges of different strength: if mu is
+  stationary, every token has law mu, and the chi-squared information of a child
+  with a single parent in slot k is w_k**2 times that of pi.
+
+  Args:
+    prior: for single parents; mu is its root law.
+    weights_K: from 0 to 1, one for each parent slot.
+  """
+  weights_K = jnp.asarray(weights_K, jnp.result_type(float))
+  chex.assert_rank(weights_K, 1)
+  checks.require(
+    ((weights_K >= 0) & (weights_K <= 1)).all(),
+    f"weights must be from 0 to 1, got {weights_K}",
+  )
+
+  def mixed(key, S, K):
+    chex.assert_shape(weights_K, (K,))
+    base = prior(key, S, 1)
+    # Row S, of an absent parent, adds nothing and has no weight.
+    rows = base.at[S].set(0)
+    weight = jnp.ones(S + 1).at[S].set(0)
+    parents_KxM = jnp.indices((S + 1,) * K).reshape(K, -1)
+    table_MxS = jnp.einsum("k,kms->ms", weights_K, rows[parents_KxM])
+    total_M = weights_K @ weight[parents_KxM]
+    table_MxS += jnp.outer(jnp.maximum(1 - total_M, 0), base[S])
+    table_MxS /= jnp.maximum(total_M, 1)[:, None]
+    return table_MxS.reshape((S + 1,) * K + (S,))
+
+  return mixed
+
+
 def check(prior: Prior, S: int, K: int):
   """Draws one kernel from a custom prior and checks it; not traceable.
 

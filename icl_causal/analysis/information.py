@@ -127,14 +127,26 @@ def label_score(
   Returns:
     g_TxT for j <= i, and 0 elsewhere.
   """
+  gain_T, matches_T = label_factors(x_T, y_S, epsilon, read_out)
+  return jnp.tril(gain_T[:, None] * matches_T[None, :])
+
+
+def label_factors(
+  x_T, y_S, epsilon=0.0, read_out: Literal["linear", "softmax"] = "linear"
+) -> tuple[jax.Array, jax.Array]:
+  """The two factors of `label_score`: g_ij = gain_i * matches_j.
+
+  Args and errors are those of `label_score`.
+
+  Returns:
+    (gain_T, matches_T), with matches_j = 1{s_j = s_T}.
+  """
   chex.assert_rank([x_T, y_S], 1)
   sampling.check_tokens(x_T, len(y_S))
   check_read_out(read_out)
   p_S = jax.nn.one_hot(x_T, len(y_S), dtype=y_S.dtype).mean(axis=0)
   v_S = ratio(y_S, p_S + epsilon) if read_out == "linear" else y_S
-  gain_T = v_S[x_T] - v_S @ p_S
-  matches_T = (x_T == x_T[-1]).astype(y_S.dtype)
-  return jnp.tril(gain_T[:, None] * matches_T[None, :])
+  return v_S[x_T] - v_S @ p_S, (x_T == x_T[-1]).astype(y_S.dtype)
 
 
 def expected(
