@@ -82,6 +82,26 @@ _DEFAULTS = {
     "num_graphs": 16,
     "S": 3,
   },
+  "times": {
+    "T": 20,
+    "S": 3,
+    "beta0": 0.1,
+    "epsilon": 0.1,
+    "batch_size": 512,
+    "root_probability": 0.5,
+    # (alpha, gamma, learning rate)
+    "cases": ((0.1, 0.0, 90.0), (1.0, 0.1, 270.0)),
+    "steps": 512,
+    "num_graphs": 12,
+    "num_seeds": 3,
+    "num_prompts": 2**16,
+    "num_kernels": 2**10,
+    "strengths": (1.0, 0.7, 0.5, 0.35),
+    "strengths_steps": 1024,
+    "lengths": (10, 20, 40, 80, 160),
+    # (alpha, gamma, learning rate / T, steps / T)
+    "pairs": ((1.0, 0.1, 80.0, 4),),
+  },
   "pooled": {
     "T": 20,
     "S": 3,

@@ -123,13 +123,16 @@ def mixture_transition(prior: Prior, weights_K) -> Prior:
     base = prior(key, S, 1)
     # Row S, of an absent parent, adds nothing and has no weight.
     rows = base.at[S].set(0)
-    weight = jnp.ones(S + 1).at[S].set(0)
-    parents_KxM = jnp.indices((S + 1,) * K).reshape(K, -1)
-    table_MxS = jnp.einsum("k,kms->ms", weights_K, rows[parents_KxM])
-    total_M = weights_K @ weight[parents_KxM]
-    table_MxS += jnp.outer(jnp.maximum(1 - total_M, 0), base[S])
-    table_MxS /= jnp.maximum(total_M, 1)[:, None]
-    return table_MxS.reshape((S + 1,) * K + (S,))
+    present = jnp.ones(S + 1).at[S].set(0)
+    table, total = jnp.zeros(K * (S + 1,) + (S,)), jnp.zeros(K * (S + 1,))
+    for k, weight in enumerate(weights_K):
+      shape = [S + 1 if slot == k else 1 for slot in range(K)]
+      table += weight * rows.reshape(*shape, S)
+      total += weight * present.reshape(shape)
+    table += jnp.maximum(1 - total, 0)[..., None] * base[S].reshape(
+      [1] * K + [S]
+    )
+    return table / jnp.maximum(total, 1)[..., None]
 
   return mixed
 

@@ -150,3 +150,25 @@ def half_time(i, gap, T: int, S: int, rate) -> jax.Array:
   i = jnp.asarray(i, jnp.result_type(float))
   odds = i * (i - 2) / (i - 1) + 2 * jnp.log(i - 1)
   return T * S / (rate * gap) * (i - 1) / i * odds
+
+
+def edge_gap(kernel, epsilon=0.0) -> jax.Array:
+  """The gap rho of `half_time`: a parent's score over an independent token's.
+
+  For a kernel of single parents whose root law mu is stationary,
+
+    rho = sum_st mu(s) pi(t|s)^2 / (mu(t) + epsilon) - sum_t mu(t)^2 / (mu(t) +
+    epsilon).
+
+  With epsilon = 0, it is the chi-squared information of child and parent.
+  Average it over the prior.
+
+  Args:
+    kernel: (S+1, S).
+    epsilon: of the loss.
+  """
+  S = kernel.shape[-1]
+  chex.assert_shape(kernel, (S + 1, S))
+  pi_SxS, mu_S = kernel[:S], kernel[S]
+  parent_S = mu_S @ pi_SxS**2 - mu_S**2
+  return information.ratio(parent_S, mu_S + epsilon).sum()

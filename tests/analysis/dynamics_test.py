@@ -10,6 +10,7 @@ from icl_causal import models
 from icl_causal import priors
 from icl_causal import sampling
 from icl_causal.analysis import dynamics
+from icl_causal.analysis import gradient
 from icl_causal.analysis import information
 from tests.support import enumeration
 
@@ -235,3 +236,19 @@ def test_finite_score_is_the_mean_of_label_score():
   np.testing.assert_allclose(
     error_TxT, scores.std(axis=0, ddof=1) / 8, atol=1e-12
   )
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.1])
+def test_edge_gap_is_the_gap_of_the_gradient_score(epsilon):
+  """On two trees, where the score of independent tokens is known as well."""
+  kernel = priors.dirichlet(0.5)(jax.random.key(6), 3, 1)
+  graph = graphs.from_parents([-1, 0, -1, -1])
+  R_TxT = gradient.gradient_score(graph, kernel, epsilon)
+  np.testing.assert_allclose(
+    dynamics.edge_gap(kernel, epsilon), R_TxT[1, 0] - R_TxT[2, 0], atol=1e-12
+  )
+  if epsilon == 0:
+    chi2_TxT = information.chi2_of(graph, kernel)
+    np.testing.assert_allclose(
+      dynamics.edge_gap(kernel), chi2_TxT[1, 0], atol=1e-12
+    )
