@@ -91,7 +91,7 @@ _DEFAULTS = {
     "root_probability": 0.5,
     # (alpha, gamma, learning rate)
     "cases": ((0.1, 0.0, 90.0), (1.0, 0.1, 270.0)),
-    "steps": 512,
+    "steps": 640,
     "num_graphs": 12,
     "num_seeds": 3,
     "num_prompts": 2**16,
@@ -101,6 +101,25 @@ _DEFAULTS = {
     "lengths": (10, 20, 40, 80, 160),
     # (alpha, gamma, learning rate / T, steps / T)
     "pairs": ((1.0, 0.1, 80.0, 4),),
+  },
+  "order": {
+    "T": 20,
+    "alpha": 0.1,
+    "start": 0.5,
+    "batch_size": 256,
+    "root_probability": 0.5,
+    "strengths": (1.0, 0.7, 0.5, 0.35),
+    "num_graphs": 10,
+    "num_prompts": 256,
+    # (task, S, optimizer, learning rate, steps, steps between measurements)
+    "cases": (
+      ("chain", 10, "adam", 0.02, 256, 2),
+      ("chain", 10, "sgd", 1.0, 4096, 32),
+      ("forests", 3, "adam", 0.01, 512, 4),
+      ("forests", 3, "sgd", 1.0, 4096, 32),
+      ("strengths", 3, "adam", 0.01, 512, 4),
+      ("strengths", 3, "sgd", 1.0, 4096, 32),
+    ),
   },
   "pooled": {
     "T": 20,

@@ -10,6 +10,7 @@ import jax
 from jax import numpy as jnp
 import numpy as np
 import optax
+from scipy import stats
 
 from icl_causal import graphs
 from icl_causal import models
@@ -65,6 +66,28 @@ class Edges(NamedTuple):
   measured_NxE: np.ndarray
   predicted: dict[str, np.ndarray]
   curves: np.ndarray
+
+
+def forests(config: build.Config, steps: int) -> Task:
+  """Random forests, all edges of strength 1."""
+  num, p = config.num_graphs, config.root_probability
+  keys = jax.random.split(jax.random.key(config.seed), num)
+  drawn = [graphs.random_forest(key, config.T, p) for key in keys]
+  slot_GxT = np.zeros((num, config.T), np.int32)
+  return Task(drawn, slot_GxT, (1.0,), steps)
+
+
+def strengths(config: build.Config, steps: int) -> Task:
+  """Roots, then their children in random order, with edges in random slots."""
+  T, num = config.T, config.num_graphs
+  rng = np.random.default_rng(config.seed)
+  half = (T - 1) // 2
+  drawn = []
+  for _ in range(num):
+    parents = [-1] * half + rng.permutation(half).tolist()
+    drawn.append(graphs.from_parents(parents + [-1] * (T - 2 * half)))
+  slot_GxT = rng.integers(len(config.strengths), size=(num, T), dtype=np.int32)
+  return Task(drawn, slot_GxT, config.strengths, steps)
 
 
 class Outputs(NamedTuple):
@@ -210,3 +233,15 @@ def edges(
   curves = np.stack([outputs.measured[0], outputs.score])[:, :, child, parent]
   measured_NxE = np.stack([steps(a) for a in outputs.measured])
   return Edges(i_E, strength_E, gap_E, measured_NxE, predicted, curves)
+
+
+def rank_correlation(x, y) -> float:
+  """Spearman's correlation."""
+  return float(np.corrcoef(stats.rankdata(x), stats.rankdata(y))[0, 1])
+
+
+def partial_rank(x, y, given) -> float:
+  """The partial correlation of the ranks of x and y, given those of another."""
+  ranks = [stats.rankdata(a) for a in (x, y, given)]
+  (_, xy, xz), (_, _, yz), _ = np.corrcoef(ranks)
+  return float((xy - xz * yz) / ((1 - xz**2) * (1 - yz**2)) ** 0.5)

@@ -26,7 +26,6 @@ ratio is measured / predicted, over edges and seeds. Standard errors are over
 graphs (bootstrap), for `pairs` over seeds. Three minutes on two cores.
 """
 
-import jax
 import numpy as np
 from scipy import stats
 
@@ -68,8 +67,8 @@ def check(config: build.Config) -> Outcome:
   """Measured and predicted steps, by task and prior."""
   rows, drawn = [], {}
   for name, task in (
-    ("forests", forests(config)),
-    ("strengths", strengths(config)),
+    ("forests", learned.forests(config, config.steps)),
+    ("strengths", learned.strengths(config, config.strengths_steps)),
   ):
     for case, by_graph in learned.edges_of(config, task, config.cases).items():
       drawn[name, case] = by_graph
@@ -81,28 +80,6 @@ def check(config: build.Config) -> Outcome:
   header += ["ratio", "error", "10 %", "90 %", "Spearman"]
   header += ["Spearman, position", "partial", "slope", "error of slope"]
   return Outcome(header, rows, figure(config, drawn))
-
-
-def forests(config: build.Config) -> learned.Task:
-  """Random forests, all edges of strength 1."""
-  num, p = config.num_graphs, config.root_probability
-  keys = jax.random.split(jax.random.key(config.seed), num)
-  drawn = [graphs.random_forest(key, config.T, p) for key in keys]
-  slot_GxT = np.zeros((num, config.T), np.int32)
-  return learned.Task(drawn, slot_GxT, (1.0,), config.steps)
-
-
-def strengths(config: build.Config) -> learned.Task:
-  """Roots, then their children in random order, with edges in random slots."""
-  T, num = config.T, config.num_graphs
-  rng = np.random.default_rng(config.seed)
-  half = (T - 1) // 2
-  drawn = []
-  for _ in range(num):
-    parents = [-1] * half + rng.permutation(half).tolist()
-    drawn.append(graphs.from_parents(parents + [-1] * (T - 2 * half)))
-  slot_GxT = rng.integers(len(config.strengths), size=(num, T), dtype=np.int32)
-  return learned.Task(drawn, slot_GxT, config.strengths, config.strengths_steps)
 
 
 def summary(by_graph: list[learned.Edges]) -> list[list]:
@@ -145,18 +122,11 @@ def statistics(measured, predicted, i, gap) -> list:
   is_learned = np.isfinite(measured) & np.isfinite(predicted)
   ratio = measured[is_learned] / predicted[is_learned]
   quantiles = np.quantile(ratio, [0.5, 0.1, 0.9])
-  ranks = [stats.rankdata(a) for a in (measured, predicted, i)]
-  _, with_prediction, with_i = np.corrcoef(ranks)[0]
-  found = [*quantiles, with_prediction, with_i]
-  partial = None if np.ptp(gap) == 0 else partial_rank(measured, -gap, i)
-  return [*map(float, found), partial]
-
-
-def partial_rank(x, y, given) -> float:
-  """The partial correlation of the ranks of x and y, given those of another."""
-  ranks = [stats.rankdata(a) for a in (x, y, given)]
-  (_, xy, xz), (_, _, yz), _ = np.corrcoef(ranks)
-  return float((xy - xz * yz) / ((1 - xz**2) * (1 - yz**2)) ** 0.5)
+  orders = [learned.rank_correlation(measured, a) for a in (predicted, i)]
+  partial = (
+    None if np.ptp(gap) == 0 else learned.partial_rank(measured, -gap, i)
+  )
+  return [*map(float, quantiles), *orders, partial]
 
 
 def growth(
@@ -182,7 +152,7 @@ def growth(
   for name, times_LxN in times.items():
     slope_N = np.polyfit(np.log(config.lengths), np.log(times_LxN), 1)[0]
     error = float(stats.sem(slope_N)) if len(slope_N) > 1 else None
-    cells = ["pairs", None, alpha, gamma, name, *[None] * 9]
+    cells = ["slope", None, alpha, gamma, name, *[None] * 9]
     rows.append([*cells, float(slope_N.mean()), error])
   return rows
 

@@ -4,6 +4,10 @@ from collections.abc import Hashable, Mapping, Sequence
 
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.ticker import LogLocator
+from matplotlib.ticker import NullLocator
+from matplotlib.ticker import StrMethodFormatter
 import numpy as np
 
 from icl_causal.plotting.figure import Figure
@@ -55,13 +59,15 @@ def _draw_points(axes: Axes, points):
       label=f"Dirichlet({prior[0]:g}), floor {prior[1]:g}" if g == 0 else None,
     )
     everything += [*predicted_NxE[known], *measured_NxE[known]]
-  ends = [0.8 * min(everything), 1.25 * max(everything)]
+  ends = (0.8 * min(everything), 1.25 * max(everything))
   axes.plot(ends, ends, color="#999999", linewidth=1, zorder=1)
   axes.set_xscale("log")
   axes.set_yscale("log")
   axes.set_xlim(ends)
   axes.set_ylim(ends)
   axes.set_aspect("equal")
+  _label_log(axes.xaxis)
+  _label_log(axes.yaxis)
   axes.set_xlabel("predicted step")
   axes.set_ylabel("measured step")
   axes.set_title("every edge; a color is a graph")
@@ -101,9 +107,17 @@ def _draw_strengths(axes: Axes, by_strength):
       label=f"{strength:g}",
     )
   axes.set_yscale("log")
+  _label_log(axes.yaxis)
   axes.set_xlabel("position of the child")
   axes.set_ylabel("step")
   axes.set_title("edges by strength; lines: closed form")
   axes.legend(
     frameon=False, fontsize=8, loc="upper left", title="strength", ncols=2
   )
+
+
+def _label_log(axis: Axis):
+  """Labels 1, 2, 5, 10, .. on a logarithmic axis."""
+  axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+  axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+  axis.set_minor_locator(NullLocator())
