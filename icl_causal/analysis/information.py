@@ -106,8 +106,8 @@ def bhattacharyya(graph: Graph, kernel) -> jax.Array:
   the Bhattacharyya coefficient between the law of a prompt in which a later
   position has the parent j and that in which it has the parent k. It does not
   depend on the child. Averaged over kernels, it bounds the error of the best
-  possible method from N prompts with known kernels (`samples.pair_bounds`).
-  The bounds are those of Bhattacharyya and Hellinger; B is ours.
+  possible method from N prompts with known kernels (`bounds.most_error`,
+  `bounds.least_error`). Ours.
 
   Args:
     graph: with single parents.
