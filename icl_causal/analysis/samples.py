@@ -1,8 +1,9 @@
 """Sample complexity: how many prompts a method needs to find the edges.
 
 The share of edges against the number of prompts N, and its prediction from
-moments; `bounds` has what no method can do better. A method is an additive score (T x T for one prompt, summed
-over prompts) with the row argmax over j < i. Ours.
+moments; `bounds` has what no method can do better. A method is an additive
+score, T x T for one prompt and summed over prompts, with the row argmax over
+j < i. Ours.
 """
 
 from typing import NamedTuple
@@ -67,6 +68,32 @@ def needed(
   return _checked(found_R[0], error)
 
 
+def largest_z(hits_GxN, best_GxN, edges_G) -> tuple[float, int]:
+  """How far a method is above another one, on the same prompts and graphs.
+
+  Returns:
+    (z, n): the largest difference of the shares in standard errors over graphs,
+    and the index n of its number of prompts. 0 if all differences are 0.
+  """
+  edges_G = np.asarray(edges_G)
+  change_GxN = np.asarray(hits_GxN) - np.asarray(best_GxN)
+  mean_N, error_N = share(change_GxN, edges_G)
+  z_N = mean_N / np.where(error_N > 0, error_N, 1)
+  without_error_N = (error_N == 0) & (mean_N != 0)
+  z_N[without_error_N] = np.copysign(np.inf, mean_N[without_error_N])
+  return float(z_N.max()), int(z_N.argmax())
+
+
+def share(hits_GxN, edges_G) -> tuple[np.ndarray, np.ndarray]:
+  """The share of all edges, and its standard error over graphs, at each N."""
+  hits_GxN, edges_G = np.asarray(hits_GxN, float), np.asarray(edges_G)
+  num = len(edges_G)
+  mean_N = hits_GxN.sum(axis=0) / edges_G.sum()
+  rest_GxN = hits_GxN - mean_N * edges_G[:, None]
+  squares_N = (rest_GxN**2).sum(axis=0) * num / max(num - 1, 1)
+  return mean_N, np.sqrt(squares_N) / edges_G.sum()
+
+
 def factor(
   hits_GxN, other_GxN, edges_G, num_prompts_N, level: float, num_resamples=400
 ) -> Needed:
@@ -93,7 +120,8 @@ def factor(
   if min(first_R[0], second_R[0]) <= num_prompts_N[0]:
     return Needed(float("nan"), float("nan"))
   ratio_R = first_R / second_R
-  return _checked(ratio_R[0], np.nanstd(ratio_R[1:]))
+  both_R = ratio_R[~np.isnan(ratio_R)]
+  return _checked(ratio_R[0], both_R.std() if both_R.size else np.nan)
 
 
 def _resamples(edges_G, num: int):
@@ -113,8 +141,9 @@ def _found(weights_RxG, hits_GxN, edges_G, num_prompts_N, level: float):
 
 
 def _checked(value, error) -> Needed:
-  is_found = not np.isnan(value)
-  return Needed(float(value), float(error) if is_found else float("nan"))
+  if np.isnan(value):
+    error = value
+  return Needed(float(value), float(error))
 
 
 def crossing(share_N, num_prompts_N, level: float) -> float:
