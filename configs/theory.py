@@ -185,6 +185,44 @@ _DEFAULTS = {
     "posterior_samples": 256,
     "steps": 2**11,
   },
+  "samples": {
+    # (S, alpha, T, graphs)
+    "settings": (
+      (3, 0.1, 20, 200),
+      (3, 1.0, 20, 200),
+      (10, 0.1, 20, 200),
+      (10, 1.0, 20, 200),
+      (3, 0.1, 64, 40),
+      (3, 1.0, 64, 40),
+      (10, 0.1, 64, 40),
+      (10, 1.0, 64, 40),
+    ),
+    "root_probability": 0.5,
+    "epsilon": 0.1,
+    # Half powers of two.
+    "num_prompts": (
+      *(1, 2, 4, 6, 8, 11, 16, 23, 32, 45, 64, 91, 128, 181, 256, 362, 512),
+      *(724, 1024, 1448, 2048, 2896, 4096),
+    ),
+    "num_moments": 4096,
+    "num_draws": 512,
+    "num_kernels": 512,
+    # Of the methods that start anew for each number of prompts.
+    "num_runs": 20,
+    "ascent_prompts": (8, 16, 32, 64, 128, 256),
+    "estimate_prompts": (64, 256, 1024),
+    "sequences": 16,
+    "pc_sequences": 256,
+    "pc_alpha": 0.01,
+    # Trained in the first setting alone.
+    "trained_prompts": (16, 64, 256, 1024),
+    "first_rate": 1e3,
+    "first_steps": 128,
+    "learning_rate": 0.01,
+    "steps": 384,
+    "batch_size": 256,
+    "test_size": 2048,
+  },
 }
 
 CHECKS = tuple(_DEFAULTS)

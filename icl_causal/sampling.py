@@ -73,6 +73,22 @@ def sample_batch(
   return jax.vmap(lambda key: sample_prompt(key, graph, prior, S))(keys_B)
 
 
+def resample(key, prompts: Prompt, batch_size: int, num_prompts=None) -> Prompt:
+  """`batch_size` prompts drawn with replacement from a fixed batch.
+
+  A training set of N prompts, over which a training runs again and again.
+
+  Args:
+    key: a typed key.
+    prompts: along a leading axis.
+    batch_size: of the result.
+    num_prompts: only the first ones are drawn, by default all; may be traced.
+  """
+  N = len(prompts.x_T) if num_prompts is None else num_prompts
+  drawn_B = jax.random.randint(key, (batch_size,), 0, N)
+  return jax.tree.map(lambda a: a[drawn_B], prompts)
+
+
 def check_tokens(tokens, S: int, T: int | None = None):
   """Raises ValueError unless tokens are integers from 0 to S - 1.
 

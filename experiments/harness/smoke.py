@@ -28,9 +28,11 @@ _LARGEST = {
   "first_steps": 4,
   "second_steps": 4,
   "num_batches": 2,
+  "num_draws": 64,
   "num_forests": 4,
   "num_graphs": 2,
   "num_kernels": 16,
+  "num_moments": 64,
   "num_permutations": 4,
   "num_prompts": 128,
   "num_runs": 2,
@@ -40,6 +42,8 @@ _LARGEST = {
 }
 # Tuples of which two values are kept, and those of the grid of a sweep.
 _LISTS = {"S", "T", "batch_size", "graph_seeds", "num_sequences", "seeds"}
+_LISTS |= {"settings", "num_prompts", "ascent_prompts", "estimate_prompts"}
+_LISTS |= {"trained_prompts"}
 
 
 def define():
@@ -70,7 +74,10 @@ def _smaller(value: Any, name: str, in_grid: bool) -> Any:
     }
   if isinstance(value, tuple):
     kept = value[:2] if in_grid or name in _LISTS else value
-    return tuple(_smaller(inner, name, in_grid=False) for inner in kept)
+    return tuple(
+      _smaller(inner, "" if isinstance(inner, tuple) else name, in_grid=False)
+      for inner in kept
+    )
   if isinstance(value, int) and name in _LARGEST:
     return min(value, _LARGEST[name])
   return value

@@ -61,7 +61,7 @@ def check(config: build.Config) -> Outcome:
       for N in config.num_sequences:
         edges, x_NxT = _edges(config, graph, source, N, data_key)
         if has_pc and N <= config.pc_sequences:
-          edges["PC"] = _pc(x_NxT, config.pc_alpha)
+          edges["PC"] = skeleton(x_NxT, config.pc_alpha)
         for method in methods:
           if method in edges:
             total = counts.setdefault((source, method, N), np.zeros(3, int))
@@ -129,7 +129,7 @@ def _row_argmax(score_TxT, threshold) -> list[tuple[int, int]]:
   ]
 
 
-def _pc(x_NxT, alpha: float) -> list[tuple[int, int]]:
+def skeleton(x_NxT, alpha: float) -> list[tuple[int, int]]:
   """The skeleton that the PC algorithm of causal-learn finds."""
   from causallearn.search.ConstraintBased.PC import pc  # pyright: ignore
 

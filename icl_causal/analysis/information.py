@@ -98,6 +98,32 @@ def chi2_of(graph: Graph, kernel) -> jax.Array:
   return chi2(pair_laws(graph, kernel))
 
 
+def bhattacharyya(graph: Graph, kernel) -> jax.Array:
+  """The affinity of the laws of a token under two parents, for each pair.
+
+    B_jk = sum_ab P(s_j = a, s_k = b) sum_c sqrt(pi(c | a) pi(c | b)),
+
+  the Bhattacharyya coefficient between the law of a prompt in which a later
+  position has the parent j and that in which it has the parent k. It does not
+  depend on the child. Averaged over kernels, it bounds the error of the best
+  possible method from N prompts with known kernels (`bounds.most_error`,
+  `bounds.least_error`). Ours.
+
+  Args:
+    graph: with single parents.
+    kernel: (S+1, S).
+
+  Returns:
+    B_TxT, symmetric, from 0 to 1; 1 on the diagonal. The row of the query,
+    which is no parent, has no meaning.
+  """
+  P_TxTxSxS = pair_laws(graph, kernel)
+  S = P_TxTxSxS.shape[-1]
+  chex.assert_shape(kernel, (S + 1, S))
+  root_SxS = jnp.sqrt(kernel[:S])
+  return jnp.einsum("jkab,ab->jk", P_TxTxSxS, root_SxS @ root_SxS.T)
+
+
 def label_score(
   x_T,
   y_S,

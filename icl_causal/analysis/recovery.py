@@ -11,7 +11,13 @@ import jax
 import numpy as np
 
 from icl_causal import graphs
+from icl_causal.analysis import likelihood
 from icl_causal.graphs import Graph
+
+# Scores that know the prior, and a search by them.
+likelihood_score = likelihood.likelihood_score
+left_out_score = likelihood.left_out_score
+likelihood_ascent = likelihood.likelihood_ascent
 
 
 class Recovery(NamedTuple):
