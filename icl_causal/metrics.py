@@ -74,17 +74,19 @@ def predictor_losses(x_BxT, y_BxS, graph: Graph, alpha) -> dict:
 
 
 class ExactLosses(NamedTuple):
-  """The losses of the exact posterior on M prompts, in nats.
+  """The exact posterior on M prompts; losses in nats.
 
   Attributes:
     loss_M: of the estimate from all samples.
     half_loss_M: the mean over the two halves of the samples.
     effective_M: the effective sample sizes.
+    law_MxS: the estimate from all samples, or None if it is not kept.
   """
 
   loss_M: jax.Array
   half_loss_M: jax.Array
   effective_M: jax.Array
+  law_MxS: jax.Array | None = None
 
 
 def exact_posterior_losses(
@@ -93,7 +95,7 @@ def exact_posterior_losses(
   x_MxT,
   y_MxS,
 ) -> ExactLosses:
-  """The losses of the exact posterior on each prompt.
+  """The exact posterior and its losses on each prompt.
 
   Args:
     posterior: maps (key, x_T) to an estimate, such as
@@ -108,7 +110,10 @@ def exact_posterior_losses(
     estimate = posterior(key, x_T)
     half_loss_2 = jax.vmap(loss, (0, None))(estimate.halves_2xS, y_S)
     return ExactLosses(
-      loss(estimate.f_S, y_S), half_loss_2.mean(), estimate.effective
+      loss(estimate.f_S, y_S),
+      half_loss_2.mean(),
+      estimate.effective,
+      estimate.f_S,
     )
 
   return jax.lax.map(one, (key_M, x_MxT, y_MxS))
@@ -193,7 +198,7 @@ def excess_over_exact(
   values["exact_posterior_effective_samples"] = None
   if exact is None:
     return values
-  loss_M, half_loss_M, effective_M = map(np.asarray, exact)
+  loss_M, half_loss_M, effective_M = map(np.asarray, exact[:3])
   effective = float(1 / np.mean(1 / effective_M))
   if math.isfinite(effective):
     values["exact_posterior_effective_samples"] = effective
