@@ -13,6 +13,7 @@ import numpy as np
 from icl_causal import bayes
 from icl_causal.analysis.recovery import Recovery
 from icl_causal.graphs import Graph
+from icl_causal.mixtures import mixture_weights as mixture_weights
 
 # The loss of the exact posterior is reported only from this effective sample
 # size on, and only if the bias that is subtracted is at most MAX_BIAS nats.
@@ -33,6 +34,26 @@ def loss(f_S, y_S, epsilon=0.0) -> jax.Array:
   return -special.xlogy(y_S, f_S + epsilon).sum()
 
 
+def predictor_laws(x_BxT, graph: Graph, alpha, S: int) -> dict:
+  """The laws of the baselines in `bayes` on each prompt, by name.
+
+  Args:
+    x_BxT: the tokens of the prompts.
+    graph: of the prompts.
+    alpha: concentration of the prior.
+    S: number of states.
+
+  Returns:
+    Arrays B x S under `uniform`, `unigram`, `edge_posterior`.
+  """
+  baselines = {
+    "uniform": lambda x_T: bayes.uniform(S),
+    "unigram": lambda x_T: bayes.unigram(x_T, S),
+    "edge_posterior": lambda x_T: bayes.edge_posterior(x_T, graph, alpha, S),
+  }
+  return {name: jax.vmap(f)(x_BxT) for name, f in baselines.items()}
+
+
 def predictor_losses(x_BxT, y_BxS, graph: Graph, alpha) -> dict:
   """The loss in nats of the baselines in `bayes` on each prompt, by name.
 
@@ -45,31 +66,27 @@ def predictor_losses(x_BxT, y_BxS, graph: Graph, alpha) -> dict:
   Returns:
     Arrays of shape B under `uniform`, `unigram`, `edge_posterior`, `entropy`.
   """
-  S = y_BxS.shape[-1]
-  baselines = {
-    "uniform": lambda x_T: bayes.uniform(S),
-    "unigram": lambda x_T: bayes.unigram(x_T, S),
-    "edge_posterior": lambda x_T: bayes.edge_posterior(x_T, graph, alpha, S),
-  }
+  laws = predictor_laws(x_BxT, graph, alpha, y_BxS.shape[-1])
   losses = {
-    name: jax.vmap(lambda x_T, y_S, f=f: loss(f(x_T), y_S))(x_BxT, y_BxS)
-    for name, f in baselines.items()
+    name: jax.vmap(loss)(law_BxS, y_BxS) for name, law_BxS in laws.items()
   }
   return losses | {"entropy": bayes.entropy(y_BxS)}
 
 
 class ExactLosses(NamedTuple):
-  """The losses of the exact posterior on M prompts, in nats.
+  """The exact posterior on M prompts; losses in nats.
 
   Attributes:
     loss_M: of the estimate from all samples.
     half_loss_M: the mean over the two halves of the samples.
     effective_M: the effective sample sizes.
+    law_MxS: the estimate from all samples, or None if it is not kept.
   """
 
   loss_M: jax.Array
   half_loss_M: jax.Array
   effective_M: jax.Array
+  law_MxS: jax.Array | None = None
 
 
 def exact_posterior_losses(
@@ -78,7 +95,7 @@ def exact_posterior_losses(
   x_MxT,
   y_MxS,
 ) -> ExactLosses:
-  """The losses of the exact posterior on each prompt.
+  """The exact posterior and its losses on each prompt.
 
   Args:
     posterior: maps (key, x_T) to an estimate, such as
@@ -93,7 +110,10 @@ def exact_posterior_losses(
     estimate = posterior(key, x_T)
     half_loss_2 = jax.vmap(loss, (0, None))(estimate.halves_2xS, y_S)
     return ExactLosses(
-      loss(estimate.f_S, y_S), half_loss_2.mean(), estimate.effective
+      loss(estimate.f_S, y_S),
+      half_loss_2.mean(),
+      estimate.effective,
+      estimate.f_S,
     )
 
   return jax.lax.map(one, (key_M, x_MxT, y_MxS))
@@ -178,7 +198,7 @@ def excess_over_exact(
   values["exact_posterior_effective_samples"] = None
   if exact is None:
     return values
-  loss_M, half_loss_M, effective_M = map(np.asarray, exact)
+  loss_M, half_loss_M, effective_M = map(np.asarray, exact[:3])
   effective = float(1 / np.mean(1 / effective_M))
   if math.isfinite(effective):
     values["exact_posterior_effective_samples"] = effective

@@ -49,11 +49,13 @@ class Evaluation(NamedTuple):
     attention: each attention map in the model's `out`, averaged over prompts.
     first: of the first P prompts, each attention map, with a leading axis P,
       and `law`, the predicted law P x S.
+    law_BxS: the predicted laws of the first batch; None if they are not kept.
   """
 
   loss_N: jax.Array
   attention: dict[str, jax.Array]
   first: dict[str, jax.Array]
+  law_BxS: jax.Array | None = None
 
 
 def init(
@@ -277,6 +279,7 @@ def evaluate(
       loss_B,
       {name: a.mean(axis=0) for name, a in out.items() if name != "law"},
       {name: a[:num_first] for name, a in out.items()},
+      out["law"],
     )
 
   def add(m, total: Evaluation) -> Evaluation:
@@ -284,7 +287,11 @@ def evaluate(
     return Evaluation(
       total.loss_N.at[m].set(new.loss_N),
       jax.tree.map(lambda t, a: t + a / num, total.attention, new.attention),
-      jax.tree.map(lambda t, a: jnp.where(m, t, a), total.first, new.first),
+      *jax.tree.map(
+        lambda t, a: jnp.where(m, t, a),
+        (total.first, total.law_BxS),
+        (new.first, new.law_BxS),
+      ),
     )
 
   like = jax.eval_shape(batch, 0)

@@ -18,7 +18,9 @@ import numpy as np
 from experiments.harness import memory
 from experiments.harness import program
 from experiments.harness.grid import Run
+from icl_causal import metrics
 from icl_causal import parallel
+from icl_causal import phases
 from icl_causal import training
 
 
@@ -31,9 +33,9 @@ class Trainer(NamedTuple):
     take_steps: maps a state and a number of steps, at most `train.eval_every`,
       to (state, Steps on the host); donates the state.
     evaluate: maps a state and a number of batches of the test set to the
-      Evaluation on the host.
-    exact: takes no argument; returns the losses of the exact posterior and its
-      effective sample sizes, R x M, on the host.
+      Evaluation, without `law_BxS`, and the Phase, on the host.
+    exact: the losses of the exact posterior and its effective sample sizes, R x
+      M, on the host; None if `eval.posterior_prompts` is 0.
     to_host: copies a state to the host.
     to_devices: copies a state from the host to the devices.
   """
@@ -43,8 +45,10 @@ class Trainer(NamedTuple):
   take_steps: Callable[
     [training.TrainState, int], tuple[training.TrainState, training.Steps]
   ]
-  evaluate: Callable[[training.TrainState, int], training.Evaluation]
-  exact: Callable[[], tuple[np.ndarray, np.ndarray]]
+  evaluate: Callable[
+    [training.TrainState, int], tuple[training.Evaluation, phases.Phase]
+  ]
+  exact: metrics.ExactLosses | None
   to_host: Callable[[training.TrainState], training.TrainState]
   to_devices: Callable[[training.TrainState], training.TrainState]
 
@@ -65,18 +69,29 @@ def single(run: Run) -> Trainer:
   baselines = jax.block_until_ready(
     jax.jit(lambda tree: tree, out_shardings=full)(test.baselines)
   )
+  exact = None
+  if run.config.eval.posterior_prompts:
+    exact = jax.block_until_ready(
+      jax.jit(functions.exact, out_shardings=full)(inputs, test)
+    )
+  # Replicated: every device computes the phase by itself.
+  of = jax.block_until_ready(
+    jax.jit(functions.draw_baselines, out_shardings=full)(inputs, test, exact)
+  )
   take_steps = jax.jit(
     functions.take_steps, donate_argnums=1, out_shardings=full
   )
   evaluate = jax.jit(functions.evaluate, out_shardings=full)
-  exact = jax.jit(functions.exact, out_shardings=full)
+  phase = jax.jit(functions.phase, out_shardings=full)
 
   def steps(state, num_steps):
     state, taken = take_steps(inputs, state, num_steps)
     return state, _with_run_axis(taken)
 
   def evaluation(state, num_batches):
-    return _with_run_axis(evaluate(inputs, state, test, num_batches))
+    found = jax.block_until_ready(evaluate(inputs, state, test, num_batches))
+    of_found = phase(inputs, found, of)
+    return _with_run_axis((found._replace(law_BxS=None), of_found))
 
   def to_devices(state):
     return jax.device_put(jax.tree.map(lambda leaf: leaf[0], state), full)
@@ -86,7 +101,7 @@ def single(run: Run) -> Trainer:
     baselines=_with_run_axis(baselines),
     take_steps=steps,
     evaluate=evaluation,
-    exact=lambda: _with_run_axis(exact(inputs, test)),
+    exact=_with_run_axis(_without_laws(exact)),
     to_host=_with_run_axis,
     to_devices=to_devices,
   )
@@ -111,7 +126,9 @@ def stacked(batch: Sequence[Run], at_once: int) -> Trainer:
     return state, to_host(taken)
 
   def evaluation(state, num_batches):
-    return to_host(compiled.evaluate(inputs, state, test, num_batches))
+    found = compiled.evaluate(inputs, state, test, num_batches)
+    of_found = compiled.phase(inputs, found, compiled.baselines)
+    return to_host((found._replace(law_BxS=None), of_found))
 
   def to_devices(state):
     def pad(leaf, like):
@@ -125,21 +142,23 @@ def stacked(batch: Sequence[Run], at_once: int) -> Trainer:
     baselines=to_host(test.baselines),
     take_steps=steps,
     evaluate=evaluation,
-    exact=lambda: to_host(compiled.exact(inputs, test)),
+    exact=to_host(_without_laws(compiled.exact)),
     to_host=to_host,
     to_devices=to_devices,
   )
 
 
 class Stacked(NamedTuple):
-  """`program.Program` compiled for stacked runs, with its first arguments."""
+  """`program.Program` for stacked runs: results, and compiled functions."""
 
   inputs: program.RunInputs
   start: Any
   test: Any
+  exact: Any
+  baselines: Any
   take_steps: Any
   evaluate: Any
-  exact: Any
+  phase: Any
 
 
 def compile_stacked(batch: Sequence[Run], mesh: Mesh, at_once: int) -> Stacked:
@@ -151,9 +170,7 @@ def compile_stacked(batch: Sequence[Run], mesh: Mesh, at_once: int) -> Stacked:
     over_runs = functools.partial(
       parallel.over_runs, mesh=mesh, parallel=at_once
     )
-    start, draw_test, exact = map(
-      over_runs, (functions.start, functions.draw_test, functions.exact)
-    )
+    start, draw_test = map(over_runs, (functions.start, functions.draw_test))
     take_steps, evaluate = (
       over_runs(function, num_shared=1)
       for function in (functions.take_steps, functions.evaluate)
@@ -168,8 +185,17 @@ def compile_stacked(batch: Sequence[Run], mesh: Mesh, at_once: int) -> Stacked:
       measure = measure.compile()
       needed = max(map(_bytes, (steps, measure)))
       if at_once == 1 or needed < _memory(mesh):
-        return Stacked(inputs, state, test, steps, measure, jax.jit(exact))
+        exact = None
+        if batch[0].config.eval.posterior_prompts:
+          exact = jax.jit(over_runs(functions.exact))(inputs, test)
+        of = jax.jit(over_runs(functions.draw_baselines))(inputs, test, exact)
+        phase = jax.jit(over_runs(functions.phase))
+        return Stacked(inputs, state, test, exact, of, steps, measure, phase)
     at_once = math.ceil(at_once / 2)
+
+
+def _without_laws(exact: metrics.ExactLosses | None):
+  return None if exact is None else exact._replace(law_MxS=None)
 
 
 def _with_run_axis(tree):

@@ -58,12 +58,15 @@ def train(config: build.Config, num_graphs: int, at_once: int) -> Trained:
     state, _ = run.take_steps(inputs, run.start(inputs))
     test = run.draw_test(inputs)
     evaluation = run.evaluate(inputs, state, test)
+    exact = None
+    if config.eval.posterior_prompts:
+      exact = run.exact(inputs, test)._replace(law_MxS=None)
     return Trained(
       inputs.graph,
       evaluation.attention["attention_1"],
       evaluation.loss_N,
       test.baselines,
-      run.exact(inputs, test) if config.eval.posterior_prompts else None,
+      exact,
     )
 
   mesh = parallel.runs_mesh()
@@ -133,7 +136,7 @@ def _losses(arrays: Trained) -> dict:
     mean, error = metrics.mean_and_standard_error(excess_G)
     found |= {"excess_loss": mean, "excess_loss_standard_error": error}
   if arrays.exact is not None:
-    loss_GxM, half_loss_GxM, effective_GxM = arrays.exact
+    loss_GxM, half_loss_GxM, effective_GxM = arrays.exact[:3]
     bias_GxM = half_loss_GxM - loss_GxM
     edge_GxM = edge_GxN[:, : loss_GxM.shape[1]]
     over_exact_G = excess_G + (edge_GxM - loss_GxM + bias_GxM).mean(axis=1)

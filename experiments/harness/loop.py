@@ -28,6 +28,7 @@ from experiments.harness import resume
 from experiments.harness import signals
 from experiments.harness.grid import Run
 from icl_causal import metrics
+from icl_causal import phases
 from icl_causal import runs
 from icl_causal import training
 
@@ -222,7 +223,7 @@ def _record(
   step, config, rows = progress.step, job.batch[0].config, []
   is_evaluation = step % config.train.eval_every == 0
   size = config.eval.test_size if is_evaluation else config.eval.batch_size
-  evaluation = _evaluate(job, progress, size)
+  evaluation, phase = _evaluate(job, progress, size)
   with job.group.raise_together():
     for r in sorted(progress.live):
       workdir, of_run = job.batch[r].workdir, _of_run(evaluation, r)
@@ -234,7 +235,7 @@ def _record(
           runs.write_failure(workdir, failed)
         continue
       if job.group.is_writer:
-        snapshot = recorded.snapshot(of_run, config.eval.batch_size)
+        snapshot = recorded.snapshot(job.batch[r], of_run, _of_run(phase, r))
         clock.save(runs.append_snapshot, workdir, step, snapshot)
       if is_evaluation:
         baselines = _of_run(job.trainer.baselines, r)
@@ -259,8 +260,8 @@ def _save(job: Job, progress: Progress):
 def _finish(job: Job, progress: Progress, clock: clocks.Clock):
   """Writes the result of every live run."""
   config = job.batch[0].config
-  evaluation = _evaluate(job, progress, config.eval.test_size)
-  exact = job.trainer.exact() if config.eval.posterior_prompts else None
+  evaluation, _ = _evaluate(job, progress, config.eval.test_size)
+  exact = job.trainer.exact
   with job.group.raise_together():
     if not job.group.is_writer:
       return
@@ -277,11 +278,13 @@ def _finish(job: Job, progress: Progress, clock: clocks.Clock):
       runs.write_result(run.workdir, result)
 
 
-def _evaluate(job: Job, progress: Progress, size: int) -> training.Evaluation:
+def _evaluate(
+  job: Job, progress: Progress, size: int
+) -> tuple[training.Evaluation, phases.Phase]:
   """Evaluates every run on the first prompts of its test set."""
   batch_size = job.batch[0].config.eval.batch_size
-  evaluation = job.trainer.evaluate(progress.state, size // batch_size)
-  return evaluation._replace(loss_N=evaluation.loss_N[:, :size])
+  evaluation, phase = job.trainer.evaluate(progress.state, size // batch_size)
+  return evaluation._replace(loss_N=evaluation.loss_N[:, :size]), phase
 
 
 def _next_step(step: int, every: int) -> int:

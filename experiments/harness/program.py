@@ -12,8 +12,10 @@ from jax import numpy as jnp
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
+from icl_causal import graphs
 from icl_causal import metrics
 from icl_causal import parallel
+from icl_causal import phases
 from icl_causal import training
 from icl_causal.config import build
 from icl_causal.config import record
@@ -73,8 +75,13 @@ class Program(NamedTuple):
     draw_test: the test set.
     evaluate: the model of a state on the first batches of the test set: a
       number, by default all.
-    exact: the losses of the exact posterior on the first
+    exact: the exact posterior and its losses on the first
       `eval.posterior_prompts` test prompts, or on all if there are fewer.
+    draw_baselines: the predictors with which phases compare the model, on the
+      first `eval.batch_size` test prompts; the exact posterior is one of them
+      if it is given, is computed on all these prompts and has enough effective
+      samples.
+    phase: of an evaluation, compared with these predictors.
   """
 
   start: Callable[[RunInputs], training.TrainState]
@@ -82,6 +89,8 @@ class Program(NamedTuple):
   draw_test: Callable[[RunInputs], Test]
   evaluate: Callable[..., training.Evaluation]
   exact: Callable[[RunInputs, Test], metrics.ExactLosses]
+  draw_baselines: Callable[..., phases.Baselines]
+  phase: Callable[..., phases.Phase]
 
 
 def run_inputs(config: build.Config, graph: Graph) -> RunInputs:
@@ -174,7 +183,44 @@ def program(config: build.Config, mesh: Mesh | None = None) -> Program:
     losses = _exact_losses(config, mesh)
     return losses(keys, test.x_NxT[:num], test.y_NxS[:num], inputs)
 
-  return Program(start, take_steps, draw_test, evaluate, exact)
+  def draw_baselines(
+    inputs: RunInputs, test: Test, exact: metrics.ExactLosses | None
+  ):
+    return _baselines(fill(config, inputs.values), inputs.graph, test, exact)
+
+  def phase(
+    inputs: RunInputs, found: training.Evaluation, of: phases.Baselines
+  ):
+    alpha = fill(config, inputs.values).prior.alpha
+    maps_HxTxT = found.attention["attention_1"]
+    return phases.phase(found.law_BxS, maps_HxTxT, of, inputs.graph, alpha)
+
+  return Program(
+    start, take_steps, draw_test, evaluate, exact, draw_baselines, phase
+  )
+
+
+def _baselines(
+  config: build.Config,
+  graph: Graph,
+  test: Test,
+  exact: metrics.ExactLosses | None,
+) -> phases.Baselines:
+  """`Program.draw_baselines` of a filled config."""
+  num, exact_BxS = config.eval.batch_size, None
+  if exact is not None and len(exact.loss_M) >= num:
+    assert exact.law_MxS is not None
+    effective = 1 / (1 / exact.effective_M[:num]).mean()
+    is_reliable = effective >= metrics.MIN_EFFECTIVE_SAMPLES
+    exact_BxS = jnp.where(is_reliable, exact.law_MxS[:num], 0)
+  return phases.baselines(
+    test.x_NxT[:num],
+    test.y_NxS[:num],
+    graph,
+    graphs.rewire(streams.key(config.eval.seed, "wrong_graph"), graph),
+    config.prior.alpha,
+    exact_BxS,
+  )
 
 
 def _exact_losses(config: build.Config, mesh: Mesh | None):

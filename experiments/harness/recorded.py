@@ -8,6 +8,7 @@ import numpy as np
 
 from experiments.harness.grid import Run
 from icl_causal import metrics
+from icl_causal import phases
 from icl_causal import runs
 from icl_causal import training
 from icl_causal.analysis import recovery
@@ -27,12 +28,21 @@ def row(run: Run, evaluation: training.Evaluation, baselines: Mapping) -> dict:
   return metrics.measures(evaluation.loss_N, edges, baselines)
 
 
-def snapshot(evaluation: training.Evaluation, size: int) -> runs.Snapshot:
-  """The snapshot of one run; its loss is on the first `size` prompts."""
+def snapshot(
+  run: Run, evaluation: training.Evaluation, phase: phases.Phase
+) -> runs.Snapshot:
+  """The snapshot of a run."""
+  loss_N = evaluation.loss_N[: run.config.eval.batch_size]
+  weights = {}
+  for name in phases.PREDICTORS:
+    if not np.isnan(weight := phase.weights.get(name, np.nan)):
+      is_other = name == "edge_posterior" and not build.is_dirichlet(run.config)
+      weights["dirichlet_edge_posterior" if is_other else name] = float(weight)
   return runs.Snapshot(
-    float(np.mean(evaluation.loss_N[:size])),
+    float(np.mean(loss_N)),
     np.asarray(evaluation.attention["attention_1"]),
     {name: np.asarray(array) for name, array in evaluation.first.items()},
+    phases.Phase(weights, *map(float, phase[1:])),
   )
 
 

@@ -2,7 +2,7 @@
 
 import jax
 
-_STREAMS = ("graph", "init", "data", "test", "posterior")
+_STREAMS = ("graph", "init", "data", "test", "posterior", "wrong_graph")
 
 
 def key(seed, stream: str) -> jax.Array:

@@ -15,7 +15,7 @@ import icl_causal
 
 # The format of run directories. It is raised by a change after which an older
 # directory, its states or its data would be misread.
-FORMAT = 5
+FORMAT = 6
 FIELDS = {
   "versions": dict,
   "backend": str,

@@ -2,7 +2,8 @@
 
     metrics.jsonl    the metrics of each evaluation
     snapshots.jsonl  outputs of the model at each evaluation and at steps 0, 1,
-                     2, 3, 4, 6, 8, 12, ..: arrays as float16, in base64
+                     2, 3, 4, 6, 8, 12, ..: arrays as float16, in base64, and
+                     the phase of the training
 
 Lines are appended, so that an evaluation costs the same at any step.
 """
@@ -16,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from icl_causal import phases
 from icl_causal.runs import files
 from icl_causal.runs import records
 from icl_causal.runs.files import RunError
@@ -26,6 +28,8 @@ _FIELDS = {METRICS: records.METRICS, SNAPSHOTS: records.SNAPSHOT}
 # Prompts are left out of a snapshot if they would take more numbers.
 _MAX_PROMPT_SIZE = 2**20
 _lower = functools.cache(np.tril_indices)
+_PREDICTORS = {*phases.PREDICTORS, "dirichlet_edge_posterior"}
+_ROUNDING = 1e-3  # of a weight
 
 
 class Snapshot(NamedTuple):
@@ -38,11 +42,16 @@ class Snapshot(NamedTuple):
     prompts: of the first P test prompts, `law`, the predicted law P x S, and
       the attention of each layer, `attention_1`, `attention_2`, ..: P x H x T x
       T, and P x H x T for the last layer, which has one query.
+    phase: on the prompts of the loss, as floats: the weights of predictors by
+      their names in `phases.PREDICTORS`, or `dirichlet_edge_posterior` if the
+      prior is another one, and losses in nats. `exact_posterior` has a weight
+      only if `eval.posterior_prompts` is at least `eval.batch_size`.
   """
 
   loss: float
   attention: np.ndarray
   prompts: dict[str, np.ndarray]
+  phase: phases.Phase
 
 
 class Known(NamedTuple):
@@ -74,6 +83,7 @@ def append_snapshot(workdir: pathlib.Path, step: int, snapshot: Snapshot):
     "prompts": {
       name: _packed(a, is_maps=a.ndim == 4) for name, a in arrays.items() if num
     },
+    "phase": snapshot.phase._asdict(),
   }
   records.append(workdir / SNAPSHOTS, row)
 
@@ -115,6 +125,7 @@ def read_snapshots(workdir: pathlib.Path) -> dict[int, Snapshot]:
         row["loss"],
         _unpacked(row["attention"]),
         {name: _unpacked(packed) for name, packed in row["prompts"].items()},
+        _phase(row["phase"], where),
       )
     except (ValueError, TypeError, KeyError) as error:
       raise RunError(f"{where} is damaged: {files.reason(error)}") from error
@@ -169,6 +180,27 @@ def truncate_history(workdir: pathlib.Path, step: int) -> dict:
 def _check_order(steps: list[int], where: str):
   if steps[0] < 0 or steps != sorted(set(steps)):
     raise RunError(f"{where} is damaged: its steps are {steps}")
+
+
+def _phase(value: Mapping, where: str) -> phases.Phase:
+  """The phase of a snapshot.
+
+  Raises:
+    RunError: if a field is missing or out of range.
+  """
+  records.check(value, records.PHASE, where)
+  weights = value["weights"]
+  wrong = RunError(f"{where} is damaged: its weights are {weights!r:.40}")
+  if not weights.keys() <= _PREDICTORS:
+    raise wrong
+  records.check(weights, dict.fromkeys(weights, records.NUMBER), where)
+  is_share = [0 <= weight <= 1 + _ROUNDING for weight in weights.values()]
+  if not all(is_share) or abs(sum(weights.values()) - 1) > _ROUNDING:
+    raise wrong
+  found = phases.Phase(*(value[name] for name in records.PHASE))
+  if not min(found[1:]) >= 0:
+    raise RunError(f"{where} is damaged: its phase is {found[1:]!r:.40}")
+  return found
 
 
 def _packed(array: np.ndarray, is_maps: bool) -> dict:

@@ -225,6 +225,8 @@ def _snapshots(
   for row in rows if snapshots else ():
     if row["step"] not in snapshots:
       raise RunError(f"{where}: it has no snapshot of step {row['step']}")
+  if len({frozenset(one.phase.weights) for one in snapshots.values()}) > 1:
+    raise RunError(f"{where}: its steps have weights of other predictors")
   right = None if model is None else _output_shapes(model)
   for step, snapshot in snapshots.items():
     found = (

@@ -73,6 +73,13 @@ SNAPSHOT: Fields = {
   "loss": NUMBER,
   "attention": dict,
   "prompts": dict,
+  "phase": dict,
+}
+PHASE: Fields = {
+  "weights": dict,
+  "left": NUMBER,
+  "decided_loss": NUMBER,
+  "edge_loss": NUMBER,
 }
 FAILURE: Fields = {"step": int, "what": str}
 TABLE: Fields = {"run": str, "status": str}

@@ -140,6 +140,33 @@ def test_one_compiled_program_reads_every_number(
   assert losses._cache_size() == 1
 
 
+@pytest.mark.parametrize("num_exact", [0, 32, 64])
+def test_a_phase_has_the_exact_posterior_if_it_has_every_prompt(num_exact):
+  """A model that is the exact posterior, compared with the predictors."""
+  config = _config(
+    **{"eval.posterior_prompts": num_exact, "eval.posterior_samples": 64}
+  )
+  inputs = program.run_inputs(config, build.graph(config))
+  run = program.program(config)
+  test = jax.jit(run.draw_test)(inputs)
+  exact = jax.jit(run.exact)(inputs, test) if num_exact else None
+  of = jax.jit(run.draw_baselines)(inputs, test, exact)
+  assert ("exact_posterior" in of.laws) == (num_exact == 64)
+  np.testing.assert_array_equal(of.x_NxT, test.x_NxT[:64])
+  if num_exact < 64:
+    return
+  np.testing.assert_array_equal(of.laws["exact_posterior"], exact.law_MxS)
+  maps = {"attention_1": np.zeros((1, 6, 6), np.float32)}
+  model = training.Evaluation(None, maps, {}, exact.law_MxS)
+  found = jax.jit(run.phase)(inputs, model, of)
+  assert found.weights["exact_posterior"] == pytest.approx(1, abs=1e-3)
+  edge = test.baselines["edge_posterior"][:64].mean()
+  np.testing.assert_allclose(found.edge_loss, edge, rtol=1e-5)
+  few = exact._replace(effective_M=exact.effective_M.at[3].set(0.01))
+  of = jax.jit(run.draw_baselines)(inputs, test, few)
+  assert not of.laws["exact_posterior"].any()
+
+
 def test_exact_posterior_is_that_of_the_library():
   """On the first prompts of the test set, with and without a mesh."""
   config = _config(

@@ -26,7 +26,7 @@ def test_losses_of_snapshots_are_corrected_by_the_evaluations_around():
 
   parts = {0: 2.0, 1: 1.9, 3: 1.8, 7: 1.5, 15: 1.0}
   snapshots = {
-    step: runs.Snapshot(loss, None, {}) for step, loss in parts.items()
+    step: runs.Snapshot(loss, None, {}, None) for step, loss in parts.items()
   }
   history = [{"step": 0, "loss": 2.0}, {"step": 3, "loss": 1.9}]
   history.append({"step": 15, "loss": 1.4})

@@ -12,6 +12,7 @@ from icl_causal.runs import records as of_runs
 from tests.support import records
 
 STEPS = [0, 2, 4, 6]
+PHASE = records.phase(8)
 
 
 def _maps(num: int, heads: int, T: int):
@@ -31,7 +32,7 @@ def workdir(tmp_path):
   path = tmp_path / "run"
   runs.prepare(path, {"seed": 0}, overwrite=False)
   for step, map_HxTxT in zip(STEPS, _maps(4, 1, 3), strict=True):
-    snapshot = runs.Snapshot(1 / (step + 1), map_HxTxT, {})
+    snapshot = runs.Snapshot(1 / (step + 1), map_HxTxT, {}, PHASE)
     runs.append_snapshot(path, step, snapshot)
     runs.append_metrics(path, records.row(step, loss=1 / (step + 1)))
     if step:
@@ -180,11 +181,13 @@ def test_snapshots_round_trip(tmp_path, shape):
     "attention_2": np.random.default_rng(2).uniform(size=(4, heads, T)),
   }
   for n in range(num):
-    runs.append_snapshot(tmp_path, 10 * n, runs.Snapshot(n, maps[n], prompts))
+    snapshot = runs.Snapshot(n, maps[n], prompts, records.phase(n))
+    runs.append_snapshot(tmp_path, 10 * n, snapshot)
   read = runs.read_snapshots(tmp_path)
   assert list(read) == [10 * n for n in range(num)]
   for n, found in enumerate(read.values()):
     assert found.loss == n
+    assert found.phase == records.phase(n)
     assert found.attention.shape == (heads, T, T)
     np.testing.assert_allclose(found.attention, maps[n], rtol=0, atol=1e-3)
     assert not np.triu(found.attention, 1).any()
@@ -196,18 +199,18 @@ def test_snapshots_round_trip(tmp_path, shape):
 def test_a_snapshot_takes_the_same_space_at_any_step(tmp_path):
   sizes = [0]
   for step, map_HxTxT in enumerate(_maps(50, 2, 20)):
-    snapshot = runs.Snapshot(0.5, map_HxTxT, {})
+    snapshot = runs.Snapshot(0.5, map_HxTxT, {}, PHASE)
     runs.append_snapshot(tmp_path, step + 10, snapshot)
     sizes.append((tmp_path / history.SNAPSHOTS).stat().st_size)
   assert set(np.diff(sizes)) == {sizes[1]}
-  assert sizes[1] < 2 * 2 * 210 * 4 / 3 + 160  # float16 in base64
+  assert sizes[1] < 2 * 2 * 210 * 4 / 3 + 350  # float16 in base64
 
 
 def test_snapshots_of_long_prompts_leave_prompts_out(tmp_path):
   """A line has to stay below the limit for lines."""
   for step, (T, kept) in enumerate(((512, 3), (1024, 0))):
     prompts = {"law": np.ones((4, 10)), "attention_1": np.ones((4, 1, T, T))}
-    snapshot = runs.Snapshot(0.5, np.ones((1, T, T)), prompts)
+    snapshot = runs.Snapshot(0.5, np.ones((1, T, T)), prompts, PHASE)
     runs.append_snapshot(tmp_path, step, snapshot)
     found = runs.read_snapshots(tmp_path)[step].prompts
     assert (
@@ -237,6 +240,7 @@ def test_snapshots_of_long_prompts_leave_prompts_out(tmp_path):
 def test_damaged_arrays_are_refused(tmp_path, changes):
   good = {"shape": [1, 3], "maps": True, "float16": "ADwAOAA4"}
   row = {"step": 0, "loss": 1.0, "attention": good, "prompts": {}}
+  row |= {"phase": PHASE._asdict()}
   of_runs.append(tmp_path / history.SNAPSHOTS, row)
   (found,) = runs.read_snapshots(tmp_path).values()
   np.testing.assert_array_equal(found.attention, [[[1, 0], [0.5, 0.5]]])
@@ -246,3 +250,54 @@ def test_damaged_arrays_are_refused(tmp_path, changes):
   with pytest.raises(runs.RunError, match=r"line 2, is damaged: .+") as caught:
     runs.read_snapshots(tmp_path)
   assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"left": None}, "its left is None"),
+    ({"left": "x"}, "its left is 'x'"),
+    ({"left": -0.1}, "its phase is"),
+    ({"decided_loss": True}, "its decided_loss is True"),
+    ({"edge_loss": -1}, "its phase is"),
+    ({"weights": [0.5, 0.5]}, r"its weights is \[0.5"),
+    ({"weights": {}}, "its weights are {}"),
+    ({"weights": {"uniform": "1"}}, "its uniform is '1'"),
+    ({"weights": {"uniform": True}}, "its uniform is True"),
+    ({"weights": {"uniform": 10**17}}, "its weights are"),
+    ({"weights": {"uniform": 1.5, "unigram": -0.5}}, "its weights are"),
+    ({"weights": {"uniform": 0.5}}, "its weights are"),
+    ({"weights": {"banana": 1.0}}, "its weights are {'banana'"),
+    ({"weights": {"x" * 10**6: 1.0}}, "its weights are {'xxx"),
+  ],
+)
+def test_damaged_phases_are_refused(tmp_path, changes, message):
+  runs.append_snapshot(
+    tmp_path, 0, runs.Snapshot(0.5, np.ones((1, 2, 2)), {}, PHASE)
+  )
+  (line,) = _lines(tmp_path / history.SNAPSHOTS)
+  row = {**json.loads(line), "step": 1}
+  del row["checksum"]
+  row["phase"] |= changes
+  of_runs.append(tmp_path / history.SNAPSHOTS, row)
+  with pytest.raises(
+    runs.RunError, match=f"line 2, is damaged: {message}"
+  ) as caught:
+    runs.read_snapshots(tmp_path)
+  assert "\n" not in str(caught.value)
+  assert len(str(caught.value)) < 400
+
+
+def test_a_snapshot_without_a_phase_is_refused(tmp_path):
+  runs.append_snapshot(
+    tmp_path, 0, runs.Snapshot(0.5, np.ones((1, 2, 2)), {}, PHASE)
+  )
+  (line,) = _lines(tmp_path / history.SNAPSHOTS)
+  for name in ("phase", "left"):
+    row = {**json.loads(line), "step": 1}
+    del row["checksum"]
+    (row if name == "phase" else row["phase"]).pop(name)
+    (tmp_path / history.SNAPSHOTS).write_bytes(line)
+    of_runs.append(tmp_path / history.SNAPSHOTS, row)
+    with pytest.raises(runs.RunError, match=f"its {name} is missing"):
+      runs.read_snapshots(tmp_path)

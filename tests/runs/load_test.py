@@ -12,9 +12,12 @@ from experiments.harness import loop
 from experiments.harness import program
 from experiments.sweep import summary
 from icl_causal import config
+from icl_causal import graphs
 from icl_causal import models
+from icl_causal import phases
 from icl_causal import runs
 from icl_causal import training
+from icl_causal.config import streams
 
 STEPS = [2, 4]  # of the checkpoints
 
@@ -109,6 +112,42 @@ def test_attention_has_the_layer_1_maps_of_every_evaluation(trained):
     np.testing.assert_allclose(
       run.attention[step], out["attention_1"].mean(0), rtol=0, atol=1e-3
     )
+
+
+def test_phases_are_those_of_the_model_on_the_first_prompts(trained):
+  """On 64 prompts, without the exact posterior."""
+  run = runs.load(trained.workdir)
+  prompts = run.prompts(64)
+  of = phases.baselines(
+    prompts.x_T,
+    prompts.y_S,
+    run.graph,
+    graphs.rewire(streams.key(5, "wrong_graph"), run.graph),
+    0.1,
+  )
+  for step, params in ((0, run.start), (2, run.params[2]), (4, run.newest)):
+    f_NxS, out = run.apply(params, prompts.x_T)
+    maps_HxTxT = out["attention_1"].mean(0)
+    expected = jax.jit(phases.phase)(f_NxS, maps_HxTxT, of, run.graph, 0.1)
+    found = run.snapshots[step].phase
+    assert list(found.weights) == list(phases.PREDICTORS[:-1])
+    for name, weight in found.weights.items():
+      assert weight == pytest.approx(float(expected.weights[name]), abs=1e-4)
+    for value, same in zip(found[1:], expected[1:], strict=True):
+      assert value == pytest.approx(float(same), abs=1e-5)
+
+
+def test_weights_of_other_predictors_are_refused(tmp_path, copy):
+  path = tmp_path / "changed"
+  _rewrite(copy, path, runs.read_config(copy))
+  (path / "snapshots.jsonl").unlink()
+  for step, snapshot in runs.read_snapshots(copy).items():
+    if step == 2:
+      one = snapshot.phase._replace(weights={"unigram": 1.0})
+      snapshot = snapshot._replace(phase=one)
+    runs.append_snapshot(path, step, snapshot)
+  with pytest.raises(runs.RunError, match="weights of other predictors"):
+    runs.load(path)
 
 
 def test_prompts_are_the_first_of_the_test_set(trained):
@@ -334,7 +373,7 @@ def test_snapshots_of_another_shape_are_refused(tmp_path, copy, damage):
       arrays |= damage
     attention = arrays.pop("attention")
     prompts = {name: a for name, a in arrays.items() if a is not None}
-    snapshot = runs.Snapshot(snapshot.loss, attention, prompts)
+    snapshot = snapshot._replace(attention=attention, prompts=prompts)
     runs.append_snapshot(path, step, snapshot)
   with pytest.raises(runs.RunError, match="of step 2 have wrong shapes"):
     runs.load(path)

@@ -45,7 +45,7 @@ def append(workdir: pathlib.Path, steps: range):
   prompts = {"law": np.full((4, 3), 1 / 3)}
   prompts["attention_1"] = np.stack([map_HxTxT] * 4)
   prompts["attention_2"] = np.full((4, 1, _T), 1 / _T)
-  snapshot = runs.Snapshot(1.0, map_HxTxT, prompts)
+  snapshot = runs.Snapshot(1.0, map_HxTxT, prompts, records.phase(0))
   for step in steps:
     runs.append_snapshot(workdir, step, snapshot)
     runs.append_metrics(workdir, records.row(step, loss=1 / (step + 1)))

@@ -39,7 +39,7 @@ def write(
       "attention_2": maps(4, 1)[:, :, -1],
     }
     loss = 2 / (1 + step)
-    snapshot = runs.Snapshot(loss, maps(heads), prompts)
+    snapshot = runs.Snapshot(loss, maps(heads), prompts, records.phase(step))
     runs.append_snapshot(workdir, step, snapshot)
     if step % EVERY == 0:
       row = records.row(step, loss=loss, edges=num_edges, false_parents=0)
