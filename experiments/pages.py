@@ -46,6 +46,12 @@ _LEARNING_TIMES = {
   ),
 }
 
+_REPETITION = (
+  *("N", "one gradient", "error", "edges", "error of edges", "own loss"),
+  *("fresh loss", "excess", "error of excess", "least excess", "at step"),
+  *("unigram", "edge_posterior"),
+)
+
 
 def main():
   """The command."""
@@ -72,6 +78,7 @@ def shown() -> dict[tuple[str, str], str]:
       ("docs/learning_times.md", name): of_check(check, columns, task)
       for name, (check, columns, task) in _LEARNING_TIMES.items()
     },
+    ("docs/repetition.md", "repetition"): of_check("repetition", _REPETITION),
     ("docs/recipes.md", "standard seeds"): tables.markdown(
       *of_seeds(results / "standard_seeds")
     ),
@@ -82,7 +89,9 @@ def shown() -> dict[tuple[str, str], str]:
   }
 
 
-def of_check(check: str, columns: Sequence[str], tasks: Container[str]) -> str:
+def of_check(
+  check: str, columns: Sequence[str], tasks: Container[str] | None = None
+) -> str:
   """Some columns of the recorded table of a theory check, for some tasks."""
   path = ROOT / "results" / "theory" / f"{check}.jsonl"
   head, *rows = map(json.loads, path.read_text().splitlines())
@@ -92,7 +101,7 @@ def of_check(check: str, columns: Sequence[str], tasks: Container[str]) -> str:
     [
       [record[column] for column in columns]
       for record in records
-      if record["task"] in tasks
+      if tasks is None or record["task"] in tasks
     ],
   )
 

@@ -27,6 +27,7 @@ _LARGEST = {
   # Checks of the theory.
   "first_steps": 4,
   "second_steps": 4,
+  "strengths_steps": 16,
   "num_batches": 2,
   "num_draws": 64,
   "num_forests": 4,
@@ -41,7 +42,8 @@ _LARGEST = {
   "reference_samples": 2**12,
 }
 # Tuples of which two values are kept, and those of the grid of a sweep.
-_LISTS = {"S", "T", "batch_size", "graph_seeds", "num_sequences", "seeds"}
+_LISTS = {"S", "T", "batch_size", "graph_seeds", "lengths", "measured_at"}
+_LISTS |= {"num_sequences", "seeds"}
 _LISTS |= {"settings", "num_prompts", "ascent_prompts", "estimate_prompts"}
 _LISTS |= {"trained_prompts"}
 

@@ -175,6 +175,18 @@ FAULTS = (
     ("theory/times",),
   ),
   Fault(
+    "experiments/theory/repetition",
+    "is_own_N = jnp.arange(len(own.x_T)) < num_prompts",
+    "is_own_N = jnp.arange(len(own.x_T)) >= 0",
+    ("theory/repetition",),
+  ),
+  Fault(
+    "experiments/theory/repetition",
+    "np.flip(np.logical_and.accumulate(np.flip(edges_M >= 0.5)))",
+    "edges_M >= 0.5",
+    ("theory/repetition",),
+  ),
+  Fault(
     "experiments/theory/order",
     "learned.partial_rank(step_E, -strength_E",
     "learned.partial_rank(step_E, strength_E",
