@@ -91,7 +91,7 @@ _DEFAULTS = {
     "root_probability": 0.5,
     # (alpha, gamma, learning rate)
     "cases": ((0.1, 0.0, 90.0), (1.0, 0.1, 270.0)),
-    "steps": 640,
+    "forests_steps": 640,
     "num_graphs": 12,
     "num_seeds": 3,
     "num_prompts": 2**16,

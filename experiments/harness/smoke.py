@@ -27,7 +27,6 @@ _LARGEST = {
   # Checks of the theory.
   "first_steps": 4,
   "second_steps": 4,
-  "strengths_steps": 16,
   "num_batches": 2,
   "num_draws": 64,
   "num_forests": 4,

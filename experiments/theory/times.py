@@ -46,7 +46,7 @@ FIELDS = {
   "root_probability": fields.BELOW_ONE,
   # (alpha, gamma, learning rate)
   "cases": fields.tuple_of((fields.ALPHA, fields.SHARE, fields.POSITIVE)),
-  "steps": fields.at_least(2),
+  "forests_steps": fields.at_least(2),
   "num_graphs": fields.at_least(2),
   "num_seeds": fields.at_least(2),
   "num_prompts": fields.at_least(2),
@@ -67,11 +67,16 @@ def check(config: build.Config) -> Outcome:
   """Measured and predicted steps, by task and prior."""
   rows, drawn = [], {}
   for name, task in (
-    ("forests", learned.forests(config, config.steps)),
+    ("forests", learned.forests(config, config.forests_steps)),
     ("strengths", learned.strengths(config, config.strengths_steps)),
   ):
     for case, by_graph in learned.edges_of(config, task, config.cases).items():
       drawn[name, case] = by_graph
+      _require_learned(
+        [each.measured_NxE for each in by_graph],
+        f"{name}_steps = {task.steps}",
+        f"{name} at the learning rate {case[2]:g}",
+      )
       for cells in summary(by_graph):
         rows.append([name, config.T, *case[:2], *cells, None, None])
   for case in config.pairs:
@@ -92,11 +97,13 @@ def summary(by_graph: list[learned.Edges]) -> list[list]:
     records = [records_of(each, name) for each in by_graph]
     measured, *_ = every = np.concatenate(records, axis=1)
     ratio, *others = statistics(*every)
-    ratios = [
-      statistics(*np.concatenate([records[g] for g in chosen], axis=1))[0]
+    medians = [
+      np.median(
+        ratios(*np.concatenate([records[g] for g in chosen], axis=1)[:2])
+      )
       for chosen in resampled
     ]
-    error, missed = np.std(ratios, ddof=1), np.isinf(measured).sum()
+    error, missed = np.std(medians, ddof=1), np.isinf(measured).sum()
     cells = [name, measured.size, int(missed), ratio, float(error)]
     rows.append([*cells, *others])
   return rows
@@ -119,14 +126,18 @@ def statistics(measured, predicted, i, gap) -> list:
     partial one with 1 / gap given the position, None if all gaps are equal. An
     edge that is not learned is last in the order.
   """
-  is_learned = np.isfinite(measured) & np.isfinite(predicted)
-  ratio = measured[is_learned] / predicted[is_learned]
-  quantiles = np.quantile(ratio, [0.5, 0.1, 0.9])
+  quantiles = np.quantile(ratios(measured, predicted), [0.5, 0.1, 0.9])
   orders = [learned.rank_correlation(measured, a) for a in (predicted, i)]
   partial = (
     None if np.ptp(gap) == 0 else learned.partial_rank(measured, -gap, i)
   )
   return [*map(float, quantiles), *orders, partial]
+
+
+def ratios(measured, predicted) -> np.ndarray:
+  """Measured / predicted, of edges that are learned in both."""
+  is_learned = np.isfinite(measured) & np.isfinite(predicted)
+  return measured[is_learned] / predicted[is_learned]
 
 
 def growth(
@@ -140,6 +151,9 @@ def growth(
     case = (alpha, gamma, rate_per_T * T)
     ((edges,),) = learned.edges_of(config, task, [case]).values()
     measured_N = edges.measured_NxE[:, -1]
+    _require_learned(
+      [measured_N], f"pairs: {steps_per_T} steps / T", f"pairs of T = {T}"
+    )
     times["measured"].append(T * measured_N)
     missed = int(np.isinf(measured_N).sum())
     for name in learned.PREDICTIONS:
@@ -185,3 +199,12 @@ def figure(config: build.Config, drawn: dict) -> Figure:
   return plots.learning_times(
     points, shown.i_E[chosen], shown.curves[:, :, chosen], by_strength
   )
+
+
+def _require_learned(measured: list[np.ndarray], field: str, where: str):
+  """Refuses a training in which half of the edges of a graph are not learned.
+
+  Ratios and correlations would be those of early edges only.
+  """
+  if any(np.isinf(steps).mean() > 0.5 for steps in measured):
+    raise fields.ConfigError(f"{field}: too few to learn the edges of {where}")

@@ -79,6 +79,23 @@ def test_the_standard_error_is_that_of_single_prompts():
   np.testing.assert_allclose(stated, spread, rtol=0.18)
 
 
+def test_nothing_is_learned_from_uniform_kernels():
+  """With a large alpha all rows are nearly uniform: no earlier key has a gap.
+
+  The diagonal has one at finite T: a token has a share in its own p_s.
+  """
+  prior, graph, S = priors.dirichlet(1e5), graphs.chain(5), 3
+  g_TxT, error_TxT = map(
+    np.asarray,
+    dynamics.finite_score(jax.random.key(4), graph, prior, S, 2**14, 0.1),
+  )
+  gap = dynamics.edge_gap(prior(jax.random.key(5), S, 1), 0.1)
+  assert 0 <= gap < 1e-4
+  for child, parent in graphs.edges(graph)[1:]:
+    others = np.delete(g_TxT[child, :child], parent)
+    assert abs(g_TxT[child, parent] - others.mean()) < 6 * error_TxT.max()
+
+
 def test_finite_score_needs_two_prompts():
   with pytest.raises(ValueError, match="at least 2, got 1"):
     dynamics.finite_score(

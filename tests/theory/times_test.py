@@ -7,13 +7,14 @@ from scipy import stats
 from experiments.theory import learned
 from experiments.theory import times
 from icl_causal import graphs
+from icl_causal.config import fields
 from tests.support import theory_checks
 
 CONFIG = theory_checks.config(
   "times",
   T=12,
   cases=((1.0, 0.1, 540.0),),
-  steps=96,
+  forests_steps=96,
   num_graphs=4,
   num_seeds=2,
   num_prompts=2**14,
@@ -90,6 +91,21 @@ def test_partial_rank_is_the_correlation_of_residuals():
   ]
   expected = np.corrcoef(residuals)[0, 1]
   assert learned.partial_rank(x, y, given) == pytest.approx(expected)
+
+
+def test_too_few_steps_are_refused():
+  config = theory_checks.config(
+    "times",
+    T=9,
+    forests_steps=2,
+    num_graphs=2,
+    num_prompts=16,
+    num_kernels=4,
+    batch_size=4,
+  )
+  message = "forests_steps = 2: too few to learn the edges of forests at the"
+  with pytest.raises(fields.ConfigError, match=message):
+    times.check(config)
 
 
 def test_an_edge_that_is_not_learned_is_last_and_has_no_ratio():
