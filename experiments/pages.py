@@ -3,7 +3,8 @@
     python -m experiments.pages
 
 A table stands between `<!-- NAME -->` and `<!-- /NAME -->`. Run it after
-`experiments.verify`, `experiments.recipes`, `make docs/demo/result.json` or
+`experiments.verify`, `experiments.recipes`, `make docs/demo/result.json`,
+`experiments.theory --config=configs/theory.py:samples --results=results` or
 `make results/standard_seeds/VARIANT.csv` and `.._alone.jsonl`.
 """
 
@@ -14,10 +15,13 @@ import textwrap
 
 from configs import recipes
 from configs import standard_seeds
+from configs import theory
 from configs import variants
 from experiments.harness import app
 from experiments.harness import tables
 from experiments.harness import verdicts
+from experiments.theory import registry
+from experiments.theory import sample_pages
 from icl_causal import runs
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -35,7 +39,12 @@ def shown() -> dict[tuple[str, str], str]:
   result = (ROOT / "docs/demo/result.json").read_text()
   demo = tables.result_table(json.loads(result))
   results = ROOT / "results"
+  samples = registry.read_recorded(results, theory.get_config("samples"))
   return {
+    **{
+      ("docs/samples.md", name): table
+      for name, table in sample_pages.shown(samples).items()
+    },
     ("README.md", "demo"): textwrap.indent(demo, "    ") + "\n",
     ("README.md", "results"): (results / "quick/headlines.md").read_text(),
     **{
