@@ -8,7 +8,7 @@ A table stands between `<!-- NAME -->` and `<!-- /NAME -->`. Run it after
 `make results/standard_seeds/VARIANT.csv` and `.._alone.jsonl`.
 """
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 import csv
 import json
 import pathlib
@@ -16,17 +16,23 @@ import textwrap
 
 from configs import recipes
 from configs import standard_seeds
+from configs import theory
 from configs import variants
 from experiments.harness import app
 from experiments.harness import tables
 from experiments.harness import verdicts
+from experiments.theory import registry
+from experiments.theory import sample_pages
 from icl_causal import runs
 
 ROOT = pathlib.Path(__file__).parents[1]
 
-# Tables of docs/learning_times.md: the check, the columns, and the tasks.
-_LEARNING_TIMES = {
-  "times": (
+# The theory checks with a page, recorded by `experiments.theory --results`.
+RECORDED_CHECKS = ("times", "order", "samples", "repetition")
+# Tables of these checks by page and name: the check, the columns, and
+# the tasks, by default all.
+_CHECKS = {
+  ("docs/learning_times.md", "times"): (
     "times",
     (
       *("task", "alpha", "gamma", "prediction", "edges", "missed", "ratio"),
@@ -34,23 +40,30 @@ _LEARNING_TIMES = {
     ),
     ("forests", "strengths"),
   ),
-  "growth": ("times", ("prediction", "slope", "error of slope"), ("slope",)),
-  "order": (
+  ("docs/learning_times.md", "growth"): (
+    "times",
+    ("prediction", "slope", "error of slope"),
+    ("slope",),
+  ),
+  ("docs/learning_times.md", "order"): (
     "order",
     (
       *("task", "S", "optimizer", "rate", "graphs", "edges", "missed"),
       *("order", "error of order", "position", "error of position"),
       *("partial", "error of partial"),
     ),
-    ("chain", "forests", "strengths"),
+    None,
+  ),
+  ("docs/repetition.md", "repetition"): (
+    "repetition",
+    (
+      *("N", "one gradient", "error", "edges", "error of edges", "own loss"),
+      *("fresh loss", "excess", "error of excess", "least excess", "at step"),
+      *("unigram", "edge_posterior"),
+    ),
+    None,
   ),
 }
-
-_REPETITION = (
-  *("N", "one gradient", "error", "edges", "error of edges", "own loss"),
-  *("fresh loss", "excess", "error of excess", "least excess", "at step"),
-  *("unigram", "edge_posterior"),
-)
 
 
 def main():
@@ -61,11 +74,24 @@ def main():
 
 
 def shown() -> dict[tuple[str, str], str]:
-  """The tables, by page and name."""
+  """The tables, by page and name, without checks of another config."""
   result = (ROOT / "docs/demo/result.json").read_text()
   demo = tables.result_table(json.loads(result))
   results = ROOT / "results"
+  checks = {
+    check: registry.read_recorded(results, theory.get_config(check))
+    for check in RECORDED_CHECKS
+  }
   return {
+    **{
+      ("docs/samples.md", name): table
+      for name, table in sample_pages.shown(checks["samples"]).items()
+    },
+    **{
+      name: of_check(recorded, columns, tasks)
+      for name, (check, columns, tasks) in _CHECKS.items()
+      if (recorded := checks[check]) is not None
+    },
     ("README.md", "demo"): textwrap.indent(demo, "    ") + "\n",
     ("README.md", "results"): (results / "quick/headlines.md").read_text(),
     **{
@@ -74,11 +100,6 @@ def shown() -> dict[tuple[str, str], str]:
       ).read_text()
       for t in variants.TIERS
     },
-    **{
-      ("docs/learning_times.md", name): of_check(check, columns, task)
-      for name, (check, columns, task) in _LEARNING_TIMES.items()
-    },
-    ("docs/repetition.md", "repetition"): of_check("repetition", _REPETITION),
     ("docs/recipes.md", "standard seeds"): tables.markdown(
       *of_seeds(results / "standard_seeds")
     ),
@@ -90,12 +111,12 @@ def shown() -> dict[tuple[str, str], str]:
 
 
 def of_check(
-  check: str, columns: Sequence[str], tasks: Container[str] | None = None
+  recorded: Mapping, columns: Sequence[str], tasks: Container[str] | None
 ) -> str:
-  """Some columns of the recorded table of a theory check, for some tasks."""
-  path = ROOT / "results" / "theory" / f"{check}.jsonl"
-  head, *rows = map(json.loads, path.read_text().splitlines())
-  records = [dict(zip(head["header"], row, strict=True)) for row in rows]
+  """Some columns of the table of a theory check, for some tasks or all."""
+  records = [
+    dict(zip(recorded["header"], row, strict=True)) for row in recorded["rows"]
+  ]
   return tables.markdown(
     columns,
     [

@@ -9,6 +9,7 @@ import pytest
 from configs import paper
 from configs import recipes as recipes_configs
 from configs import standard_seeds
+from configs import theory
 from configs import variants
 from experiments import pages
 from experiments import recipes
@@ -26,6 +27,13 @@ ROOT = pathlib.Path(__file__).parents[1]
 def test_a_page_shows_the_recorded_tables(page):
   """If not, run `python -m experiments.pages`."""
   assert pages.filled(page) == (ROOT / page).read_text()
+
+
+@pytest.mark.parametrize("check", pages.RECORDED_CHECKS)
+def test_the_recorded_theory_is_of_the_config(check):
+  """If not, run `python -m experiments.theory --results=results`."""
+  config = theory.get_config(check)
+  assert registry.read_recorded(ROOT / "results", config) is not None
 
 
 @pytest.mark.parametrize("task", recipes_configs.TASKS)

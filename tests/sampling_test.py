@@ -84,3 +84,31 @@ def test_refuses_fewer_than_two_states():
     sampling.sample_prompt(
       jax.random.key(0), graphs.chain(4), priors.dirichlet(1.0), 1
     )
+
+
+def test_resample_draws_whole_prompts_with_replacement():
+  graph, prior = graphs.chain(5), priors.dirichlet(1.0)
+  prompts = sampling.sample_batch(jax.random.key(0), graph, prior, 3, 8)
+  drawn = sampling.resample(jax.random.key(1), prompts, 4000)
+  # The target tells the prompts apart.
+  targets = [y_S.tobytes() for y_S in np.asarray(prompts.y_S)]
+  index = np.array([targets.index(y.tobytes()) for y in np.asarray(drawn.y_S)])
+  np.testing.assert_array_equal(drawn.x_T, prompts.x_T[index])
+  np.testing.assert_array_equal(drawn.kernel, prompts.kernel[index])
+  counts = np.bincount(index, minlength=8)
+  assert np.abs(counts - 500).max() < 5 * (4000 / 8 * 7 / 8) ** 0.5
+
+
+def test_resample_of_the_first_prompts():
+  """The number of prompts may be traced, and two keys give two batches."""
+  graph, prior = graphs.chain(5), priors.dirichlet(1.0)
+  prompts = sampling.sample_batch(jax.random.key(0), graph, prior, 3, 8)
+  draw = jax.jit(sampling.resample, static_argnums=2)
+  drawn = draw(jax.random.key(1), prompts, 100, 3)
+  assert {y.tobytes() for y in np.asarray(drawn.y_S)} == {
+    y.tobytes() for y in np.asarray(prompts.y_S[:3])
+  }
+  other = draw(jax.random.key(2), prompts, 100, 3)
+  assert (other.y_S != drawn.y_S).any()
+  alone = draw(jax.random.key(1), prompts, 100, 1)
+  assert (alone.x_T == prompts.x_T[:1]).all()

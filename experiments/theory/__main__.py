@@ -4,7 +4,7 @@
 
 Writes result.json, and a figure for some checks, under --workdir. With
 --results=results it also writes both under results/theory/, from where
-`experiments.pages` copies the tables of docs/learning_times.md.
+`experiments.pages` copies tables into the documentation.
 """
 
 import pathlib
@@ -22,6 +22,7 @@ from icl_causal.config import record
 
 def main():
   """The command."""
+  app.use_cores(app.cores())
   signals.end_at_once()
   config = app.config()
   registry.validate(config)

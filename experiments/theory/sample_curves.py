@@ -157,7 +157,7 @@ def _measure(config, setting: Setting, graph: Graph, number, alpha):
     return total[0] + each, total[1] + root_T
 
   def until(total, bounds):
-    total = jax.lax.fori_loop(*bounds, add, total)
+    total = jax.lax.fori_loop(bounds[0], bounds[1], add, total)
     hit_MxT = jax.vmap(samples.hits, (0, None))(total[0], graph)
     chosen_T = _decide(total[0][best], total[1], config.root_probability)
     is_true_T = (chosen_T == parents_T) & (parents_T >= 0)

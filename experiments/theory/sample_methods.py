@@ -7,6 +7,7 @@ conditional estimates need several sequences of each kernel.
 
 import functools
 import importlib.util
+from typing import Any
 
 import jax
 from jax import numpy as jnp
@@ -211,7 +212,8 @@ def _algorithm_1(config, setting: Setting, key, draw):
     epsilon=_EPSILON,
   )
   mask_TxT = jnp.where(jnp.tri(setting.T, dtype=bool), 0, -jnp.inf)
-  return jax.nn.softmax(state.params["A1"] + mask_TxT)
+  params: Any = state.params
+  return jax.nn.softmax(params["A1"] + mask_TxT)
 
 
 def _joint(config, setting: Setting, key, draw, own: tuple, test: Prompt):

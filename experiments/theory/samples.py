@@ -26,14 +26,14 @@ errors. A factor is the ratio of what two methods need. Ten minutes on two
 cores.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 
 from experiments.theory import sample_curves
 from experiments.theory import sample_methods
+from experiments.theory import sample_table
 from experiments.theory.outcome import Outcome
 from experiments.theory.sample_curves import Setting
+from experiments.theory.sample_table import Found
 from icl_causal import graphs
 from icl_causal.analysis import bounds
 from icl_causal.analysis import samples
@@ -72,7 +72,6 @@ FIELDS = {
   "test_size": fields.at_least(1),
 }
 
-LEVELS = (0.5, 0.9, 0.99)
 NORMAL = "predicted for the gradient, normal margins"
 SKEWED = "predicted for the gradient, skewed margins"
 UNION = "predicted for the gradient, union"
@@ -81,15 +80,6 @@ NO_METHOD = "no method above (Bhattacharyya)"
 FANO = "no method above (Fano)"
 GUESS = "guess"
 ROOTED = "best possible, roots not told"
-# What the factors between methods show: the query's row alone against all
-# rows, moments against likelihoods, and both.
-FACTORS = (
-  (sample_curves.SOFT, sample_curves.BEST),
-  (sample_curves.QUERY_ROW, sample_curves.BEST),
-  (sample_curves.SOFT, sample_curves.QUERY_ROW),
-  (sample_curves.SOFT, sample_curves.MOMENT),
-  (sample_curves.HARD, sample_curves.SOFT),
-)
 _FIGURE = (
   sample_curves.SOFT,
   SKEWED,
@@ -127,22 +117,6 @@ def _enough_graphs(config: build.Config) -> str | None:
 NEEDS = (_increasing, _several_kernels, _enough_graphs)
 
 
-class Found(NamedTuple):
-  """What a method finds on some graphs.
-
-  Attributes:
-    num_prompts: the numbers N.
-    hits_GxN: edges found; for a prediction, their expected number.
-    rival: the method that it can't be above, or None.
-    decides: whether graphs with all edges are counted.
-  """
-
-  num_prompts: tuple[int, ...]
-  hits_GxN: np.ndarray
-  rival: str | None = sample_curves.BEST
-  decides: bool = True
-
-
 def check(config: build.Config) -> Outcome:
   """Shares of edges by setting, method and number of prompts."""
   rows, panels = [], {}
@@ -153,70 +127,13 @@ def check(config: build.Config) -> Outcome:
     edges_G = np.array([len(graphs.edges(graph)) for graph in forests])
     found, counts = _of_setting(config, setting, forests, number == 0)
     name = [setting.S, setting.alpha, setting.T]
-    rows += [[*name, *row] for row in table(found, counts, edges_G, shown)]
+    rows += [
+      [*name, *row] for row in sample_table.rows(found, counts, edges_G, shown)
+    ]
     title = f"S = {setting.S}, Dirichlet({setting.alpha:g}), T = {setting.T}"
     panels[title] = _panel(found, edges_G)
-  header = ["S", "alpha", "T", "method", "quantity", "graphs"]
-  header += [f"N = {n}" for n in shown]
-  for level in LEVELS:
-    header += [f"N{100 * level:.0f}", f"error of N{100 * level:.0f}"]
-  header += ["half", "largest error", "over the best"]
+  header = ["S", "alpha", "T", *sample_table.header(shown)]
   return Outcome(header, rows, plotting.missed_edges(panels))
-
-
-def table(
-  found: dict[str, Found],
-  counts: dict[tuple[str, str], tuple[tuple[int, ...], np.ndarray]],
-  edges_G,
-  shown: list[int],
-) -> list[list]:
-  """Rows without the setting: shares, then counts and losses, then factors.
-
-  Args:
-    found: by method.
-    counts: (N, values G x N) by method and quantity, of which the mean over
-      graphs is shown.
-    edges_G: the number of edges of each graph.
-    shown: the numbers N with a column.
-  """
-  rows = []
-  for method, of in found.items():
-    edges = edges_G[: len(of.hits_GxN)]
-    share_N, error_N = samples.share(of.hits_GxN, edges)
-    cells = _cells(of.num_prompts, share_N, shown)
-    for level in LEVELS:
-      needed = samples.needed(of.hits_GxN, edges, of.num_prompts, level)
-      cells += _needed(needed, of.num_prompts[0])
-    half = "-"
-    if of.decides:
-      has_all_GxN = of.hits_GxN > edges[:, None] - 1e-6
-      ones = np.ones(len(edges))
-      crossed = samples.crossing(
-        samples.share(has_all_GxN, ones)[0], of.num_prompts, 0.5
-      )
-      half = "-" if np.isnan(crossed) else crossed
-    rows.append(
-      [
-        *(method, "edges", len(edges), *cells, half, float(error_N.max())),
-        _over_the_best(of, found, edges_G),
-      ]
-    )
-  none = ["-"] * (2 * len(LEVELS) + 1)
-  for (method, quantity), (sizes, values_GxN) in counts.items():
-    cells = _cells(sizes, values_GxN.mean(axis=0), shown)
-    error = values_GxN.std(axis=0, ddof=1).max() / len(values_GxN) ** 0.5
-    rows.append(
-      [method, quantity, len(values_GxN), *cells, *none, float(error), "-"]
-    )
-  for first, second in FACTORS:
-    hits = found[first].hits_GxN, found[second].hits_GxN
-    cells = ["-"] * len(shown)
-    for level in LEVELS:
-      of = samples.factor(*hits, edges_G, found[first].num_prompts, level)
-      cells += _needed(of)
-    what = f"{first} / {second}"
-    rows.append([what, "factor", len(edges_G), *cells, "-", "-", "-"])
-  return rows
 
 
 def _of_setting(config: build.Config, setting: Setting, forests, trains: bool):
@@ -316,40 +233,12 @@ def _fano(information_GxT, is_child_GxT, sizes):
   return children @ errors_NxI.T
 
 
-def _cells(sizes, values_N, shown: list[int]) -> list:
-  by_size = dict(zip(sizes, values_N, strict=True))
-  return [float(by_size[n]) if n in by_size else "-" for n in shown]
-
-
-def _needed(needed: samples.Needed, least=0) -> list:
-  if needed.prompts <= least:
-    return [f"<= {least}", "-"]
-  return ["-" if np.isnan(value) else value for value in needed]
-
-
-def _over_the_best(of: Found, found: dict[str, Found], edges_G) -> str:
-  """Whether a method is above its rival beyond two standard errors."""
-  if of.rival is None or found[of.rival].hits_GxN is of.hits_GxN:
-    return "-"
-  rival = found[of.rival]
-  common = [n for n in of.num_prompts if n in rival.num_prompts]
-  if not common:
-    return "-"
-  num = len(of.hits_GxN)
-  hits, best = (
-    each.hits_GxN[:num, [each.num_prompts.index(n) for n in common]]
-    for each in (of, rival)
-  )
-  z, n = samples.largest_z(hits, best, edges_G[:num])
-  return f"at N = {common[n]}, {z:.1f}" if z > 2 else f"no, {z:.1f}"
-
-
 def _panel(found: dict[str, Found], edges_G):
   """The curves of one setting for the figure."""
   curves = {
     name: plotting.Curve(
       of.num_prompts,
-      samples.share(of.hits_GxN, edges_G[: len(of.hits_GxN)])[0],
+      samples.share(of.hits_GxN, edges_G[: len(of.hits_GxN)])[0].tolist(),
       name == SKEWED,
     )
     for name in (sample_curves.BEST, *_FIGURE)

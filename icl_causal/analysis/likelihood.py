@@ -143,7 +143,7 @@ def likelihood_ascent(
     current = jnp.where(now < 0, root_T[i], score_T[now])
     chosen = jnp.where(score_T[best] > root_T[i], best, graphs.NO_PARENT)
     rises = jnp.maximum(score_T[best], root_T[i]) > current
-    return parents_T.at[i].set(jnp.where(rises, chosen, now))
+    return parents_T.at[i].set(jnp.where(rises, chosen.astype(now.dtype), now))
 
   def one_round(carry):
     num, _, parents_T = carry

@@ -232,7 +232,9 @@ def predicted_shares(
       level_T = -root * margins.mean_T / safe_T
       skewed_T = skewed_level(level_T, margins.skewness_T / root)
       normal, skewed = (
-        (draws_DxT > jnp.where(is_rival_T, z_T, -jnp.inf)).all(axis=1).mean()
+        (draws_DxT > jnp.where(is_rival_T, z_T, -jnp.inf)[None, :])
+        .all(axis=1)
+        .mean()
         for z_T in (level_T, skewed_T)
       )
       errors_T = jnp.where(is_rival_T, jax.scipy.stats.norm.cdf(level_T), 0)
@@ -262,12 +264,13 @@ def skewed_level(level, skewness) -> jax.Array:
 
 def _margins(score_NxT, i, parent) -> Margins:
   T = score_NxT.shape[1]
-  margin_NxT = score_NxT[:, parent, None] - score_NxT
   is_rival_T = (jnp.arange(T) < i) & (jnp.arange(T) != parent)
-  mean_T = jnp.where(is_rival_T, margin_NxT.mean(axis=0), 0)
-  centred_NxT = jnp.where(is_rival_T, margin_NxT - mean_T, 0)
+  margin_NxT = score_NxT[:, parent, None] - score_NxT
+  margin_NxT = jnp.where(is_rival_T[None, :], margin_NxT, 0)
+  mean_T = margin_NxT.mean(axis=0)
+  centred_NxT = margin_NxT - mean_T[None, :]
   deviation_T = jnp.sqrt((centred_NxT**2).mean(axis=0))
-  unit_NxT = centred_NxT / jnp.where(deviation_T > 0, deviation_T, 1)
+  unit_NxT = centred_NxT / jnp.where(deviation_T > 0, deviation_T, 1)[None, :]
   variance_T, vectors_TxT = jnp.linalg.eigh(
     unit_NxT.T @ unit_NxT / len(unit_NxT)
   )
@@ -275,6 +278,6 @@ def _margins(score_NxT, i, parent) -> Margins:
     mean_T,
     deviation_T,
     (unit_NxT**3).mean(axis=0),
-    vectors_TxT * jnp.sqrt(jnp.maximum(variance_T, 0)),
+    vectors_TxT * jnp.sqrt(jnp.maximum(variance_T, 0))[None, :],
     is_rival_T,
   )

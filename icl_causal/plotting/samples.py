@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator
 from matplotlib.ticker import NullLocator
 from matplotlib.ticker import StrMethodFormatter
@@ -48,42 +49,22 @@ def missed_edges(
   all_axes = figure.subplots(
     rows, columns, sharex=True, sharey=True, squeeze=False
   ).ravel()
-  names = list(dict.fromkeys(name for _, c in panels.values() for name in c))
-  handles = {}
+  styles, handles = _styles([curves for _, curves in panels.values()]), {}
   for axes, (title, (best, curves)) in zip(
     all_axes, panels.items(), strict=False
   ):
-    missed = np.maximum(1 - np.asarray(best.shares), lowest / 10)
+    missed = _missed(best, lowest)
     axes.fill_between(
       best.num_prompts, lowest / 10, missed, color="#dddddd", linewidth=0
     )
-    (handles["best possible"],) = axes.plot(
-      best.num_prompts, missed, color="black", linewidth=1.6
-    )
-    colour = iter(_COLOURS)
-    style = {}
-    for name in names:
-      if name not in curves or not curves[name].is_prediction:
-        style = {"color": next(colour), "linewidth": 1.2}
-      if name in curves:
-        curve = curves[name]
-        look = {**style, "linestyle": _DASHED if curve.is_prediction else "-"}
-        values = np.maximum(1 - np.asarray(curve.shares), lowest / 10)
-        (handles[name],) = axes.plot(curve.num_prompts, values, **look)
-    for level in (0.1, 0.01):
-      axes.axhline(level, color="#999999", linewidth=0.6, linestyle=":")
-    axes.set_title(title, fontsize=9)
-    axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
-    axes.set_ylim(lowest, 1)
-    axes.yaxis.set_major_locator(FixedLocator((0.01, 0.1, 1)))
-    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_locator(FixedLocator([4**k for k in range(12)]))
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.text(
-      0.03, 0.04, "no method can be here", transform=axes.transAxes, fontsize=7
-    )
+    black = {"color": "black", "linewidth": 1.6}
+    (line,) = axes.plot(best.num_prompts, missed, **black)
+    handles.setdefault("best possible", line)
+    for name, curve in curves.items():
+      y = _missed(curve, lowest)
+      (line,) = axes.plot(curve.num_prompts, y, **styles[name])
+      handles.setdefault(name, line)
+    _finish(axes, title, lowest)
   for axes in all_axes[len(panels) :]:
     axes.set_visible(False)
   figure.supxlabel("prompts", fontsize=10)
@@ -97,3 +78,36 @@ def missed_edges(
     fontsize=8,
   )
   return figure
+
+
+def _styles(panels: Sequence[Mapping[str, Curve]]) -> dict[str, dict]:
+  """Colour and dashes by name; a prediction has the colour before it."""
+  curves = {name: curve for panel in panels for name, curve in panel.items()}
+  colours, styles, colour = iter(_COLOURS), {}, "black"
+  for name, curve in curves.items():
+    if not curve.is_prediction:
+      colour = next(colours)
+    dashes = _DASHED if curve.is_prediction else "-"
+    styles[name] = {"color": colour, "linestyle": dashes, "linewidth": 1.2}
+  return styles
+
+
+def _missed(curve: Curve, lowest: float) -> np.ndarray:
+  """The share that is missed; 0 is far below the axes."""
+  return np.maximum(1 - np.asarray(curve.shares), lowest / 10)
+
+
+def _finish(axes: Axes, title: str, lowest: float):
+  for level in (0.1, 0.01):
+    axes.axhline(level, color="#999999", linewidth=0.6, linestyle=":")
+  axes.set_title(title, fontsize=9)
+  axes.set_xscale("log", base=2)
+  axes.set_yscale("log")
+  axes.set_ylim(lowest, 1)
+  axes.yaxis.set_major_locator(FixedLocator((0.01, 0.1, 1)))
+  axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+  axes.yaxis.set_minor_locator(NullLocator())
+  axes.xaxis.set_major_locator(FixedLocator([4**k for k in range(12)]))
+  axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+  label = "no method can be here"
+  axes.text(0.03, 0.04, label, transform=axes.transAxes, fontsize=7)

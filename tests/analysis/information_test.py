@@ -182,6 +182,29 @@ def test_the_parent_has_the_largest_information_of_each_row(measure):
       assert I_TxT[child, :child].argmax() == parent
 
 
+def test_bhattacharyya_is_the_affinity_of_two_laws_of_a_prompt():
+  """sum_x sqrt(P(x | p(i) = j) P(x | p(i) = k)) over all prompts x."""
+  kernel = enumeration.random_kernel(2, 3, 1)
+  parents = [-1, 0, -1, 1, -1, -1]
+  laws = [
+    np.array(
+      [
+        probability
+        for _, probability in enumeration.sequences(
+          graphs.from_parents([*parents[:4], j, -1]), kernel
+        )
+      ]
+    )
+    for j in range(4)
+  ]
+  B_TxT = information.bhattacharyya(graphs.from_parents(parents), kernel)
+  for j in range(4):
+    for k in range(4):
+      affinity = np.sqrt(laws[j] * laws[k]).sum()
+      np.testing.assert_allclose(B_TxT[j, k], affinity, rtol=1e-9)
+  assert (np.asarray(B_TxT)[:4, :4][~np.eye(4, dtype=bool)] < 0.995).all()
+
+
 @pytest.mark.parametrize("S", [2, 3])
 @pytest.mark.parametrize("epsilon", [0.0, 0.1])
 def test_label_score_is_the_slope_of_the_loss_in_beta0_at_any_attention(

@@ -35,6 +35,7 @@ def test_sizes_are_lowered_and_other_fields_stay():
       "graph": {"T": 20, "parents": ((0,), (1,), (2,))},
       "T": (16, 32, 64),
       "num_sequences": (100, 1000, 10000),
+      "settings": ((3, 0.1, 20, 200),) * 3,
       "sweep": {"grid": {"train": {"b2": (0.9, 0.99, 0.999)}}, "samples": 64},
       "recipes": (("a", {"heads": (1, 1, 1)}, {"steps": 100}),) * 3,
     }
@@ -45,6 +46,7 @@ def test_sizes_are_lowered_and_other_fields_stay():
     "graph": {"T": 20, "parents": ((0,), (1,), (2,))},
     "T": (16, 32),
     "num_sequences": (100, 256),
+    "settings": ((3, 0.1, 20, 200),) * 2,
     "sweep": {"grid": {"train": {"b2": (0.9, 0.99)}}, "samples": 2},
     "recipes": (("a", {"heads": (1, 1, 1)}, {"steps": 16}),) * 3,
   }
