@@ -113,12 +113,12 @@ _DEFAULTS = {
     "num_prompts": 256,
     # (task, S, optimizer, learning rate, steps, steps between measurements)
     "cases": (
-      ("chain", 10, "adam", 0.02, 256, 2),
-      ("chain", 10, "sgd", 1.0, 4096, 32),
-      ("forests", 3, "adam", 0.01, 512, 4),
-      ("forests", 3, "sgd", 1.0, 4096, 32),
-      ("strengths", 3, "adam", 0.01, 512, 4),
-      ("strengths", 3, "sgd", 1.0, 4096, 32),
+      ("chain", 10, "Adam", 0.02, 256, 2),
+      ("chain", 10, "SGD", 1.0, 4096, 32),
+      ("forests", 3, "Adam", 0.01, 512, 4),
+      ("forests", 3, "SGD", 1.0, 4096, 32),
+      ("strengths", 3, "Adam", 0.01, 512, 4),
+      ("strengths", 3, "SGD", 1.0, 4096, 32),
     ),
   },
   "repetition": {

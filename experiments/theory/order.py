@@ -36,7 +36,7 @@ from icl_causal.config import build
 from icl_causal.config import fields
 from icl_causal.graphs import Graph
 
-OPTIMIZERS = {"adam": optax.adam, "sgd": optax.sgd}
+OPTIMIZERS = {"Adam": optax.adam, "SGD": optax.sgd}
 
 
 def _chains(config: build.Config, steps: int) -> learned.Task:

@@ -113,7 +113,7 @@ def check(config: build.Config) -> Outcome:
     for title, of in maps.items()
   }
   labels = [str(N) for N in courses]
-  return Outcome(header, rows, plots.heat_maps(panels, labels, steps))
+  return Outcome(header, rows, plots.heat_maps(panels, labels, steps.tolist()))
 
 
 def courses_of(config: build.Config, forests: list[Graph]) -> dict:

@@ -36,8 +36,8 @@ def test_a_chain_is_learned_from_its_start():
     num_graphs=2,
     num_prompts=32,
     cases=(
-      ("chain", 3, "adam", 0.02, 96, 4),
-      ("strengths", 3, "adam", 0.02, 8, 4),
+      ("chain", 3, "Adam", 0.02, 96, 4),
+      ("strengths", 3, "Adam", 0.02, 8, 4),
     ),
   )
   chain, strengths = theory_checks.table(order.check(config))
