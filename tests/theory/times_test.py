@@ -21,8 +21,7 @@ CONFIG = theory_checks.config(
   num_kernels=256,
   strengths=(1.0, 0.4),
   strengths_steps=192,
-  lengths=(8, 16),
-  pairs=((1.0, 0.1, 80.0, 4),),
+  pairs=(),
 )
 
 
@@ -66,15 +65,49 @@ def test_information_orders_the_edges_of_one_position(outcome):
   assert rows["forests"]["partial"] is None
 
 
-def test_the_last_edge_takes_time_of_order_T_squared(outcome):
-  slopes = {
-    row["prediction"]: row["slope"]
-    for row in theory_checks.table(outcome)
-    if row["slope"] is not None
-  }
-  assert set(slopes) == {"measured", *learned.PREDICTIONS}
-  assert slopes["measured"] == pytest.approx(slopes["closed form"], abs=0.25)
-  assert 1.8 < slopes["measured"] < 2.4
+def test_slopes_of_the_last_edge_by_hand(monkeypatch):
+  """Steps T and T + 1 at a rate proportional to T: the slope is about 2."""
+
+  def edges_of(config, task, cases):
+    ((alpha, gamma, rate),) = cases
+    T = len(task.graphs[0].parents_TxK)
+    assert (alpha, gamma, rate) == (1.0, 0.1, 5.0 * T)
+    assert task.steps == 3 * T
+    measured_NxE = np.array([[1.0, T], [1.0, T], [1.0, T + 1.0]])
+    predicted = dict.fromkeys(learned.PREDICTIONS, np.array([1.0, 2.0 * T]))
+    edges = learned.Edges(
+      np.array([4, T]),
+      np.ones(2),
+      np.ones(2),
+      measured_NxE,
+      predicted,
+      np.ones((2, 3 * T, 2)),
+    )
+    return {cases[0]: [edges]}
+
+  monkeypatch.setattr(learned, "edges_of", edges_of)
+  config = theory_checks.config("times", lengths=(8, 16, 32))
+  rows = times.growth(config, 1.0, 0.1, 5.0, 3)
+  first, last = rows[0], rows[-1]
+  assert first[:7] == ["pairs", 8, 1.0, 0.1, "score", 3, 0]
+  assert first[7] == pytest.approx((0.5 + 0.5 + 9 / 16) / 3)
+  assert last[4] == "closed form"
+  assert last[-2:] == [pytest.approx(2), None]
+  measured = next(row for row in rows if row[4] == "measured")
+  log = np.log([8 * 9, 16 * 17, 32 * 33])
+  slope = np.polyfit(np.log([8, 16, 32]), log, 1)[0]
+  assert measured[-2] == pytest.approx((2 + 2 + slope) / 3)
+  assert measured[-1] == pytest.approx((2 - slope) / 3)
+
+
+def test_a_last_edge_that_is_not_learned_is_refused(monkeypatch):
+  edges = learned.Edges(
+    *[np.ones(1)] * 3, np.full((2, 1), np.inf), {}, np.ones((2, 1, 1))
+  )
+  monkeypatch.setattr(learned, "edges_of", lambda *_: {0: [edges]})
+  config = theory_checks.config("times", lengths=(8, 16))
+  with pytest.raises(fields.ConfigError, match="learn the edges of pairs of T"):
+    times.growth(config, 1.0, 0.1, 5.0, 3)
 
 
 def test_the_figure_has_three_panels(outcome):
