@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from icl_causal import metrics
+from icl_causal.report import summary
 from icl_causal.runs import Run
 
 _CLEAR = 0.25  # the least largest weight of a predictor that is named in words
@@ -19,7 +21,8 @@ class Curves(NamedTuple):
     layer_1: what layer 1 lacks, in nats: the loss of the decided graph minus
       that of the graph.
     layer_2: what layer 2 lacks, in nats: the loss of the model minus that of
-      the decided graph.
+      the graph, on the test set or estimated as in `summary.losses`, minus what
+      layer 1 lacks.
   """
 
   steps: list[int]
@@ -30,9 +33,19 @@ class Curves(NamedTuple):
 
 
 def curves(run: Run, steps: Sequence[int]) -> Curves:
-  """The phases of a run at the steps of some of its snapshots."""
-  every = [run.snapshots[step] for step in steps]
-  phases = [one.phase for one in every]
+  """The phases of a finished run at the steps of some of its snapshots."""
+  phases = [run.snapshots[step].phase for step in steps]
+  layer_1 = [one.decided_loss - one.edge_loss for one in phases]
+  full, estimates = summary.losses(run)
+  losses = [(full | estimates)[step] for step in steps]
+  assert run.result is not None
+  edge_loss = metrics.edge_losses(
+    {
+      name: run.result[f"{name}_loss"]
+      for name in ("edge_posterior", "dirichlet_edge_posterior")
+      if run.result.get(f"{name}_loss") is not None
+    }
+  )
   return Curves(
     list(steps),
     {
@@ -40,8 +53,8 @@ def curves(run: Run, steps: Sequence[int]) -> Curves:
       for name in phases[0].weights
     },
     [one.left for one in phases],
-    [one.decided_loss - one.edge_loss for one in phases],
-    [one.loss - one.phase.decided_loss for one in every],
+    layer_1,
+    [a - edge_loss - b for a, b in zip(losses, layer_1, strict=True)],
   )
 
 
