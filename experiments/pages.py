@@ -3,7 +3,7 @@
     python -m experiments.pages
 
 A table stands between `<!-- NAME -->` and `<!-- /NAME -->`. Run it after
-`experiments.verify`, `experiments.recipes`,
+`experiments.verify`, `experiments.recipes`, `experiments.phases`,
 `experiments.theory --results=results`, `make docs/demo/result.json` or
 `make results/standard_seeds/VARIANT.csv` and `.._alone.jsonl`.
 """
@@ -14,11 +14,13 @@ import json
 import pathlib
 import textwrap
 
+from configs import phases
 from configs import recipes
 from configs import standard_seeds
 from configs import theory
 from configs import variants
 from experiments.harness import app
+from experiments.harness import phase_tables
 from experiments.harness import tables
 from experiments.harness import verdicts
 from experiments.theory import registry
@@ -106,6 +108,17 @@ def shown() -> dict[tuple[str, str], str]:
     **{
       ("docs/recipes.md", task): (results / f"recipes/{task}.md").read_text()
       for task in recipes.TASKS
+    },
+    **{
+      ("docs/phases.md", f"{task} {name}"): tables.markdown(
+        *table(runs.read_table(path, phase_tables.FIELDS))
+      )
+      for task in phases.TASKS
+      for path in [results / f"phases/{task}.jsonl"]
+      for name, table in (
+        ("headlines", phase_tables.headlines),
+        ("steps", phase_tables.by_step),
+      )
     },
   }
 

@@ -287,11 +287,7 @@ def evaluate(
     return Evaluation(
       total.loss_N.at[m].set(new.loss_N),
       jax.tree.map(lambda t, a: t + a / num, total.attention, new.attention),
-      *jax.tree.map(
-        lambda t, a: jnp.where(m, t, a),
-        (total.first, total.law_BxS),
-        (new.first, new.law_BxS),
-      ),
+      *jax.tree.map(lambda t, a: jnp.where(m, t, a), total[2:], new[2:]),
     )
 
   like = jax.eval_shape(batch, 0)

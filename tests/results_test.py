@@ -7,11 +7,13 @@ import statistics
 import pytest
 
 from configs import paper
+from configs import phases as phases_configs
 from configs import recipes as recipes_configs
 from configs import standard_seeds
 from configs import theory
 from configs import variants
 from experiments import pages
+from experiments import phases
 from experiments import recipes
 from experiments import verify
 from experiments.harness import grid
@@ -64,6 +66,23 @@ def test_the_recipes_are_those_of_the_runs(task):
     error = recipes.excess_of(found).error
     assert float(cells["std. error"]) == pytest.approx(error, rel=1e-3)
   assert not lines
+
+
+@pytest.mark.parametrize("task", phases_configs.TASKS)
+def test_recorded_phases_are_those_of_the_config(task):
+  """Uniform, unigram and a posterior, one after another, in every seed."""
+  path = ROOT / f"results/phases/{task}.jsonl"
+  lines = [json.loads(line) for line in path.read_text().splitlines()]
+  planned = phases.planned(phases_configs.get_config(task), ROOT)
+  assert [line["run"] for line in lines] == [run.name for run in planned]
+  assert [line["seed"] for line in lines] == [0, 1, 2] * 2
+  for line in lines:
+    weights = line["weights"]
+    assert weights["uniform"][0] > 0.75
+    assert max(weights["unigram"]) > 0.4
+    assert max(weights["wrong graph"]) < 0.05
+    posteriors = [w for name, w in weights.items() if "posterior" in name]
+    assert sum(w[-1] for w in posteriors) > 0.75
 
 
 @pytest.mark.parametrize("tier", variants.TIERS)

@@ -16,6 +16,7 @@ from icl_causal.analysis import recovery
 from icl_causal.config import build
 from icl_causal.config import record
 from icl_causal.config import streams
+from icl_causal.report import phases
 from icl_causal.report import summary
 
 # Bytes of the arrays of a page. If the maps would take more than the first
@@ -47,6 +48,7 @@ def of_run(run: runs.Run) -> dict[str, Any]:
     "title": title(run),
     **_task(run),
     **_training(run, steps, levels),
+    "phases": _phases(run, steps),
     "prompts": _prompts(run, steps, levels),
     "baselines": summary.baselines(run.result),
     "history": [
@@ -124,6 +126,22 @@ def _training(run: runs.Run, steps: list[int], levels: int) -> dict[str, Any]:
     ],
     "levels": levels,
     "maps": _packed(maps_KxHxTxT[..., *_lower(run)], levels),
+  }
+
+
+def _phases(run: runs.Run, steps: list[int]) -> dict[str, Any]:
+  """The phases by step, with four digits, and in words."""
+  of = phases.curves(run, steps)
+
+  def rounded(values: Sequence[float]) -> list[float]:
+    return [round(value, 4) for value in values]
+
+  return {
+    "weights": {name: rounded(w) for name, w in of.weights.items()},
+    "left": rounded(of.left),
+    "layer_1": rounded(of.layer_1),
+    "layer_2": rounded(of.layer_2),
+    "text": phases.in_words(phases.curves(run, list(run.snapshots))),
   }
 
 

@@ -11,8 +11,10 @@ from icl_causal.analysis import recovery
 from icl_causal.plotting import arcs
 from icl_causal.plotting import curves
 from icl_causal.plotting import matrices
+from icl_causal.plotting import phases as stacks
 from icl_causal.report import data
 from icl_causal.report import page
+from icl_causal.report import phases
 from icl_causal.report import summary
 
 
@@ -52,6 +54,7 @@ def figures(run: runs.Run) -> dict:
   is_query = bool((run.graph.parents_TxK[-1] == graphs.NO_PARENT).all())
   return {
     "loss": _loss_curve(run),
+    "phases": stacks.phases(*phases.curves(run, list(run.snapshots))),
     "attention": matrices.graph_and_attention(
       graphs.adjacency(run.graph), last_HxTxT, edges.false_edges
     ),

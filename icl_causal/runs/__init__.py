@@ -1,5 +1,6 @@
 """Run directories: written while training, opened afterwards with `load`."""
 
+from icl_causal.phases import Phase as Phase
 from icl_causal.runs.checkpoints import delete_states as delete_states
 from icl_causal.runs.checkpoints import load_state as load_state
 from icl_causal.runs.checkpoints import load_states as load_states

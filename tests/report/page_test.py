@@ -136,6 +136,55 @@ def test_one_prompt_is_that_of_the_run(opened, path):
     assert name in legend
 
 
+def test_the_phases_are_those_of_the_run(opened, path):
+  """Their texts at a step, their areas, and a click."""
+  tab, run = opened(path), runs.load(path.parent)
+  drawn = tab.locator("#phases polygon")
+  names = [area.get_attribute("data-predictor") for area in drawn.all()]
+  assert names == ["uniform", "unigram", "wrong graph", "edge posterior"]
+  seen = set()
+  for k in (0, 4, 10):
+    tab.locator("#time").fill(str(k))
+    phase = run.snapshots[recorded_run.STEPS[k]].phase
+    for name, weight in phase.weights.items():
+      name = name.replace("_", " ")
+      text = tab.locator(f"#phases [data-weight='{name}']").text_content()
+      assert float(text.split()[0]) == pytest.approx(weight, abs=0.0051)
+      assert text.endswith(name)
+    text = tab.locator("#phases [data-lack='layer 1 lacks']").text_content()
+    lack = phase.decided_loss - phase.edge_loss
+    assert float(text.split()[-1]) == pytest.approx(lack, abs=0.0051)
+    assert (
+      f"{phase.left:.3f} nats left" in tab.locator("#unlike").text_content()
+    )
+    label = tab.locator("#phases").get_attribute("aria-label")
+    assert f"at step {recorded_run.STEPS[k]}: uniform" in label
+    seen.add(tab.locator("#also").get_attribute("x1"))
+  assert len(seen) == 3
+  assert "uniform (1.00 at step 0)" in tab.locator("#phase").inner_text()
+  face = tab.locator("#phases > rect").last
+  face.scroll_into_view_if_needed()
+  box = face.bounding_box()
+  face.click(position={"x": 12, "y": box["height"] / 4})
+  assert tab.locator("#step").inner_text().startswith("step 0: ")
+  lines = tab.locator("#tip").inner_text().splitlines()
+  assert lines[0] == "step 0"
+  assert lines[4] == "1.00 uniform"
+  assert lines[-1].startswith("layer 1 lacks 1.960, layer 2 0.000")
+
+
+def test_the_bottom_of_a_stack_is_the_top_of_the_one_below(opened, path):
+  tab, last = opened(path), None
+  for area in tab.locator("#phases polygon").all():
+    points = area.get_attribute("points").split()
+    top, bottom = points[: len(points) // 2], points[len(points) // 2 :][::-1]
+    assert last in (None, bottom)
+    last = top
+  assert last is not None
+  heights = [float(point.split(",")[1]) for point in last]
+  assert heights == pytest.approx([18.0] * len(heights), abs=0.05)
+
+
 def test_play_keyboard_and_clicks(opened, path):
   tab = opened(path)
   tab.locator("#play").click()

@@ -101,6 +101,32 @@ FAULTS = (
   ),
   Fault("icl_causal/metrics", "xlogy(y_S, f_S + epsilon)", "xlogy(y_S, f_S)"),
   Fault("icl_causal/metrics", "std(ddof=1)", "std(ddof=0)"),
+  Fault("icl_causal/mixtures", "w_K = w_K / w_K.sum()", "w_K = w_K + 0"),
+  Fault("icl_causal/mixtures", "jnp.diag(diagonal_K),", "jnp.diag(z_K),"),
+  Fault(
+    "icl_causal/mixtures",
+    "lack_K + _matmul(ratio_KxM, m_M - f_M)",
+    "lack_K + _matmul(ratio_KxM, f_M - m_M)",
+  ),
+  Fault("icl_causal/mixtures", "f_M[None], ratio_KxM.T", "ratio_KxM, p_KxM.T"),
+  Fault("icl_causal/phases", "jnp.tri(T, k=-1)", "jnp.tri(T)"),
+  Fault("icl_causal/phases", "> threshold", ">= threshold"),
+  Fault(
+    "icl_causal/phases",
+    "decided(earlier_KxTxT, is_query_T[None])",
+    "decided(earlier_KxTxT, has_none_T[None])",
+  ),
+  Fault("icl_causal/phases", "total_P.argmax()", "total_P.argmin()"),
+  Fault(
+    "icl_causal/phases",
+    "jnp.where(graph.target_K == T - 1, T - 1, fetched_K)",
+    "fetched_K",
+  ),
+  Fault(
+    "icl_causal/phases",
+    "jnp.where(is_new, law_NxS, 0)",
+    "law_NxS",
+  ),
   Fault("icl_causal/models", "x_T, token_TxS) + mask)", "x_T, token_TxS))"),
   Fault("icl_causal/models", "(token_TxS[-1] @ A2))", "(A2 @ token_TxS[-1]))"),
   Fault(
@@ -374,6 +400,36 @@ FAULTS = (
     "experiments/harness/recorded",
     "step - len(steps.loss_N)",
     "step",
+  ),
+  Fault(
+    "experiments/harness/recorded",
+    'name == "edge_posterior" and not build',
+    'name == "edge_posterior" and build',
+  ),
+  Fault(
+    "experiments/harness/program",
+    "effective >= metrics.MIN_EFFECTIVE_SAMPLES",
+    "effective > 0",
+  ),
+  Fault(
+    "experiments/harness/phase_tables",
+    "late[-1] + 1 if late else 0",
+    "late[-1] if late else 0",
+  ),
+  Fault(
+    "icl_causal/runs/history",
+    "abs(sum(weights.values()) - 1) > _ROUNDING",
+    "False",
+  ),
+  Fault(
+    "icl_causal/report/phases",
+    "a - edge_loss - b for a, b",
+    "a - edge_loss for a, b",
+  ),
+  Fault(
+    "icl_causal/plotting/phases",
+    "weights.values(), colors=colors",
+    "[*weights.values()][::-1], colors=colors",
   ),
   Fault(
     "experiments/harness/loop",

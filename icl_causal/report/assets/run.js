@@ -138,15 +138,73 @@ function drawLoss() {
   for (let step = 1; step <= steps[K - 1]; step *= 4) label(318, step, stepX(step), middle);
   label(331, "step (open circles: loss estimated from part of the test set)", 185, middle);
   draw(svg, "line", {id: "now", y1: 18, y2: 308, stroke: "var(--ink)", "stroke-width": 1.2});
-  const face = draw(svg, "rect", {x: 30, y: 14, width: 310, height: 296, fill: "transparent", style: "cursor: pointer"});
+  onSteps(svg, 14, 296, k => {
+    const above = "edge posterior" in D.baselines ? `, ${(losses[k] - D.baselines["edge posterior"]).toFixed(4)} above the edge posterior` : "";
+    return `step ${steps[k]}: loss ${losses[k].toFixed(4)}${D.estimated[k] ? " (estimated)" : ""}${above}\n` + progress(k);
+  });
+}
+
+// The mix of predictors as a stack, and below it what each layer lacks, on the axis of steps of the loss.
+const TONES = {uniform: "line", unigram: "green", "wrong graph": "ink", "edge posterior": "orange",
+  "dirichlet edge posterior": "orange", "exact posterior": "purple"};
+const mix = Object.entries(D.phases.weights), {left: unlike, layer_1: lack1, layer_2: lack2} = D.phases;
+const nats = value => `${value < 0 ? "-" : ""}${share(Math.abs(value))}`;
+function drawPhases() {
+  const svg = clear("phases", 480, 304), over = weight => 126 - 108 * weight, sums = steps.map(() => 0);
+  const label = (at, text, x = 345, more = {}) => draw(svg, "text", {x, y: at + 3, "font-size": 9.5, ...more}, text);
+  const soft = {class: "soft"}, right = {"text-anchor": "end", ...soft}, middle = {"text-anchor": "middle", ...soft};
+  label(6, "weight of each predictor in the mix", 2, soft);
+  for (const share of [0, .5, 1]) label(over(share), share, 35, right);
+  const point = (k, weight) => `${stepX(steps[k])},${over(weight).toFixed(2)}`;
+  for (const [name, weights] of mix) {
+    const low = steps.map((_, k) => point(k, sums[k]));
+    weights.forEach((weight, k) => { sums[k] += weight; });
+    draw(svg, "polygon", {points: [...steps.map((_, k) => point(k, sums[k])), ...low.reverse()].join(" "),
+      fill: `var(--${TONES[name]})`, "fill-opacity": .85, "data-predictor": name});
+  }
+  mix.forEach(([name], n) => {
+    const at = 24 + 15 * (mix.length - 1 - n);
+    draw(svg, "rect", {x: 345, y: at - 5, width: 10, height: 10, rx: 2, fill: `var(--${TONES[name]})`});
+    draw(svg, "text", {x: 359, y: at + 3, "font-size": 9.5, "data-weight": name});
+  });
+  draw(svg, "text", {x: 345, y: 27 + 15 * mix.length, "font-size": 9.5, class: "soft", id: "unlike"});
+  const all = [0, ...lack1, ...lack2], low = Math.min(...all), high = Math.max(...all);
+  const under = value => 162 + 96 * (high - value) / (high - low || 1);
+  label(146, "what layers 1 and 2 lack (nats)", 2, soft);
+  for (const value of new Set([low, 0, high])) if (!value || Math.abs(under(value) - under(0)) > 9) label(under(value), value.toFixed(2), 35, right);
+  draw(svg, "line", {x1: 40, x2: 331, y1: under(0), y2: under(0), stroke: "var(--grey)", "stroke-width": .7});
+  let free = -Infinity;
+  for (const [name, values, more] of [["layer 1 lacks", lack1, {stroke: "var(--orange)", "stroke-dasharray": "4 2"}],
+    ["layer 2 lacks", lack2, {stroke: "var(--blue)"}]].sort((a, b) => b[1][K - 1] - a[1][K - 1])) {
+    draw(svg, "polyline", {fill: "none", "stroke-width": 1.6, ...more, points: values.map((value, k) => `${stepX(steps[k])},${under(value).toFixed(2)}`).join(" ")});
+    free = Math.max(under(values[K - 1]), free + 12);
+    draw(svg, "text", {x: 345, y: free + 3, "font-size": 9.5, style: `fill: ${more.stroke}`, "data-lack": name});
+  }
+  label(277, 0, stepX(0), middle);
+  for (let step = 1; step <= steps[K - 1]; step *= 4) label(277, step, stepX(step), middle);
+  label(290, "step", 185, middle);
+  draw(svg, "line", {id: "also", y1: 14, y2: 266, stroke: "var(--ink)", "stroke-width": 1.2});
+  onSteps(svg, 14, 252, k => `step ${steps[k]}\n` + mix.map(([name, weights]) => `${share(weights[k])} ${name}`).reverse().join("\n")
+    + `\n${unlike[k].toFixed(3)} nats left\nlayer 1 lacks ${lack1[k].toFixed(3)}, layer 2 ${lack2[k].toFixed(3)}`);
+}
+function movePhases() {
+  const k = view.k;
+  for (const name of ["x1", "x2"]) $("also").setAttribute(name, stepX(steps[k]));
+  for (const [name, weights] of mix) document.querySelector(`[data-weight="${name}"]`).textContent = `${share(weights[k])} ${name}`;
+  $("unlike").textContent = `${unlike[k].toFixed(3)} nats left`;
+  for (const [name, values] of [["layer 1 lacks", lack1], ["layer 2 lacks", lack2]])
+    document.querySelector(`[data-lack="${name}"]`).textContent = `${name} ${nats(values[k])}`;
+  $("phases").setAttribute("aria-label", `phases at step ${steps[k]}: ` + mix.map(([name, weights]) => `${name} ${share(weights[k])}`).join(", ")
+    + `; layer 1 lacks ${nats(lack1[k])} nats, layer 2 ${nats(lack2[k])}`);
+}
+// A face over a chart of steps: it says what is below the pointer, and a click goes to that step.
+function onSteps(svg, y, height, text) {
+  const face = draw(svg, "rect", {x: 30, y, width: 310, height, fill: "transparent", style: "cursor: pointer"});
   const at = event => {
     const box = face.getBoundingClientRect();
     return nearest(2 ** (((event.clientX - box.left) / box.width * 310 - 10) / 290 * end) - 1);
   };
-  hovers(face, event => {
-    const k = at(event), above = "edge posterior" in D.baselines ? `, ${(losses[k] - D.baselines["edge posterior"]).toFixed(4)} above the edge posterior` : "";
-    return `step ${steps[k]}: loss ${losses[k].toFixed(4)}${D.estimated[k] ? " (estimated)" : ""}${above}\n` + progress(k);
-  });
+  hovers(face, event => text(at(event)));
   face.addEventListener("click", event => set({k: at(event)}));
 }
 const progress = k => `${D.recovered[k]} of ${D.edges.length} edges recovered` + (D.attention[k] === null ? "" : `, attention on the parent ${share(D.attention[k])}`);
@@ -229,6 +287,7 @@ function set(change) {
   view.row = undefined;
   setRow(row);
   moveLoss();
+  movePhases();
   if (P) { drawPrompt(); drawLaws(); }
   lines.forEach((line, of) => line.classList.toggle("now", of.step === steps[k]));
 }
@@ -270,6 +329,8 @@ for (const [name, text] of Object.entries(D.files)) {
 }
 const lines = sortable($("history"), $("filter"), $("count"), Object.keys(D.history[0]), D.history);
 drawLoss();
+drawPhases();
+$("phase").textContent = D.phases.text;
 $("time").max = K - 1;
 for (let h = 0; h < H; h++) $("head").append(new Option(h + 1, h));
 $("heads").hidden = H < 2;
