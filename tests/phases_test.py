@@ -47,6 +47,13 @@ def test_a_row_has_a_parent_with_more_than_half_of_its_attention():
   assert _parents(_decided(exactly_half, graph)) == [[-1], [-1]]
 
 
+def test_a_root_may_have_a_false_parent():
+  graph = graphs.pairs(6)
+  maps = _maps([(0, 1), (0, 1), (1, 0.9), (2, 1), (4, 1), (4, 1)])
+  expected = [[-1], [0], [1], [2], [-1], [-1]]
+  assert _parents(_decided(maps, graph)) == expected
+
+
 @pytest.mark.parametrize("T", [2, 3])
 def test_short_prompts(T):
   graph = graphs.chain(T)

@@ -5,6 +5,7 @@ fields of `TRACED`. Those are arguments; everything else is compiled in.
 """
 
 from collections.abc import Callable
+import functools
 from typing import NamedTuple
 
 import jax
@@ -135,8 +136,7 @@ def program(config: build.Config, mesh: Mesh | None = None) -> Program:
     inputs: RunInputs, state, num_steps: ArrayLike = config.train.eval_every
   ):
     filled, model, optimizer = parts(inputs)
-    batch_size = config.train.batch_size
-    per_device = batch_size // (mesh.size if mesh else 1)
+    batch_size, num_devices = config.train.batch_size, mesh.size if mesh else 1
     return training.train(
       state,
       streams.key(filled.seed, "data"),
@@ -145,7 +145,7 @@ def program(config: build.Config, mesh: Mesh | None = None) -> Program:
       optimizer=optimizer,
       draw=build.sampler(filled, inputs.graph, batch_size, mesh),
       epsilon=filled.train.epsilon,
-      chunk_size=parallel.chunk_size(per_device, model),
+      chunk_size=parallel.chunk_size(batch_size // num_devices, model),
       mesh=mesh,
       max_steps=config.train.eval_every,
     )
@@ -176,37 +176,36 @@ def program(config: build.Config, mesh: Mesh | None = None) -> Program:
       min(_NUM_SHOWN, config.eval.batch_size),
     )
 
-  def exact(inputs: RunInputs, test: Test):
-    seed = fill(config, inputs.values).eval.seed
-    num = min(config.eval.posterior_prompts, config.eval.test_size)
-    keys = jax.random.split(streams.key(seed, "posterior"), num)
-    losses = _exact_losses(config, mesh)
-    return losses(keys, test.x_NxT[:num], test.y_NxS[:num], inputs)
-
-  def draw_baselines(
-    inputs: RunInputs, test: Test, exact: metrics.ExactLosses | None
-  ):
-    return _baselines(fill(config, inputs.values), inputs.graph, test, exact)
-
-  def phase(
-    inputs: RunInputs, found: training.Evaluation, of: phases.Baselines
-  ):
-    alpha = fill(config, inputs.values).prior.alpha
-    maps_HxTxT = found.attention["attention_1"]
-    return phases.phase(found.law_BxS, maps_HxTxT, of, inputs.graph, alpha)
-
   return Program(
-    start, take_steps, draw_test, evaluate, exact, draw_baselines, phase
+    start,
+    take_steps,
+    draw_test,
+    evaluate,
+    functools.partial(_exact, config, mesh),
+    functools.partial(_draw_baselines, config),
+    functools.partial(_phase, config),
   )
 
 
-def _baselines(
+def _exact(
+  config: build.Config, mesh: Mesh | None, inputs: RunInputs, test: Test
+) -> metrics.ExactLosses:
+  """`Program.exact`."""
+  seed = fill(config, inputs.values).eval.seed
+  num = min(config.eval.posterior_prompts, config.eval.test_size)
+  keys = jax.random.split(streams.key(seed, "posterior"), num)
+  losses = _exact_losses(config, mesh)
+  return losses(keys, test.x_NxT[:num], test.y_NxS[:num], inputs)
+
+
+def _draw_baselines(
   config: build.Config,
-  graph: Graph,
+  inputs: RunInputs,
   test: Test,
   exact: metrics.ExactLosses | None,
 ) -> phases.Baselines:
-  """`Program.draw_baselines` of a filled config."""
+  """`Program.draw_baselines`."""
+  filled, graph = fill(config, inputs.values), inputs.graph
   num, exact_BxS = config.eval.batch_size, None
   if exact is not None and len(exact.loss_M) >= num:
     assert exact.law_MxS is not None
@@ -217,10 +216,22 @@ def _baselines(
     test.x_NxT[:num],
     test.y_NxS[:num],
     graph,
-    graphs.rewire(streams.key(config.eval.seed, "wrong_graph"), graph),
-    config.prior.alpha,
+    graphs.rewire(streams.key(filled.eval.seed, "wrong_graph"), graph),
+    filled.prior.alpha,
     exact_BxS,
   )
+
+
+def _phase(
+  config: build.Config,
+  inputs: RunInputs,
+  found: training.Evaluation,
+  of: phases.Baselines,
+) -> phases.Phase:
+  """`Program.phase`."""
+  alpha = fill(config, inputs.values).prior.alpha
+  maps_HxTxT = found.attention["attention_1"]
+  return phases.phase(found.law_BxS, maps_HxTxT, of, inputs.graph, alpha)
 
 
 def _exact_losses(config: build.Config, mesh: Mesh | None):

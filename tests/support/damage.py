@@ -95,6 +95,7 @@ def configure():
   flags.DEFINE_integer("keep", 4, "")
   flags.DEFINE_integer("runs_per_batch", 256, "")
   flags.DEFINE_integer("parallel", 8, "")
+  flags.DEFINE_bool("members", False, "")
   flags.FLAGS(["damage"])
   app.configure()
   compile_cache.keep()

@@ -101,7 +101,7 @@ FAULTS = (
   ),
   Fault("icl_causal/metrics", "xlogy(y_S, f_S + epsilon)", "xlogy(y_S, f_S)"),
   Fault("icl_causal/metrics", "std(ddof=1)", "std(ddof=0)"),
-  Fault("icl_causal/mixtures", "w_K = w_K / w_K.sum()", "w_K = w_K + 0"),
+  Fault("icl_causal/mixtures", "fastest / _TO_BOUNDARY, 1)", "0 * fastest, 1)"),
   Fault("icl_causal/mixtures", "jnp.diag(diagonal_K),", "jnp.diag(z_K),"),
   Fault(
     "icl_causal/mixtures",
