@@ -22,7 +22,7 @@ _NEEDED = (
   sample_methods.SHANNON,
   sample_methods.CHI2,
   samples.NORMAL,
-  samples.SKEWED,
+  samples.EDGEWORTH,
   samples.GUARANTEED,
   samples.NO_METHOD,
   samples.FANO,

@@ -418,8 +418,8 @@ FAULTS = (
   ),
   Fault(
     "icl_causal/analysis/samples",
-    "margins.skewness_T / root",
-    "margins.skewness_T * root",
+    "margins.kurtosis_T / root**2",
+    "margins.kurtosis_T * root**2",
   ),
   Fault(
     "icl_causal/analysis/bounds",
