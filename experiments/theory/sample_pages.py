@@ -12,6 +12,7 @@ _NEEDED = (
   sample_curves.BEST,
   sample_curves.MOMENT,
   sample_curves.QUERY_ROW,
+  sample_curves.QUERY_MOMENT,
   sample_curves.SOFT,
   sample_curves.SOFTMAX,
   sample_curves.HARD,
