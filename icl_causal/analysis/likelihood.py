@@ -116,8 +116,9 @@ def likelihood_ascent(
     log P(tokens that have a parent | their parents) + sum_{roots} log P(s_i),
 
   with the kernels integrated out, so no graph comes twice. It ends when a round
-  changes nothing, in a local maximum. Ours; `soft` and `alpha` are those of
-  `left_out_score`.
+  changes nothing, in a local maximum. A graph with one or two edges says little
+  of the kernel, and its children may be taken for roots. Ours; `soft` and
+  `alpha` are those of `left_out_score`.
 
   Args:
     x_NxT: tokens; the last position is the query.
