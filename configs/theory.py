@@ -219,7 +219,7 @@ _DEFAULTS = {
     ),
     "num_moments": 4096,
     "num_draws": 512,
-    "num_kernels": 512,
+    "num_kernels": 256,
     # Of the methods that start anew for each number of prompts.
     "num_runs": 20,
     "ascent_prompts": (8, 16, 32, 64, 128, 256),

@@ -27,11 +27,13 @@ SOFT = "gradient, soft label"
 HARD = "gradient, hard label"
 SOFTMAX = "gradient through a softmax"
 QUERY_ROW = "likelihood of the query's row"
+QUERY_MOMENT = "chi-squared of the query's row"
 MOMENT = "chi-squared, kernel known"
 BEST = "best possible"
 GENIE = "genie, soft label"
 GENIE_HARD = "genie, hard label"
-SCORES = (SOFT, HARD, SOFTMAX, QUERY_ROW, MOMENT, BEST, GENIE, GENIE_HARD)
+SCORES = (SOFT, HARD, SOFTMAX, QUERY_MOMENT, QUERY_ROW, MOMENT, BEST)
+SCORES += (GENIE, GENIE_HARD)
 
 _AT_ONCE = 4  # graphs per device
 
@@ -101,6 +103,14 @@ def predict(config: build.Config, setting: Setting, forests_G) -> Predicted:
   return Predicted(*over(function, setting, forests_G, 1))
 
 
+def _query_moment(x_T, kernel, epsilon):
+  """The soft-label gradient, with the root law for the shares of the tokens."""
+  mu_S = kernel[-1]
+  v_S = information.ratio(kernel[x_T[-1]], mu_S + epsilon)
+  gain_T = v_S[x_T] - v_S @ mu_S
+  return gain_T[:, None] * (x_T == x_T[-1])[None, :]
+
+
 def over(function, setting: Setting, forests_G, at_once: int):
   """Maps (graph, number of the graph, alpha) over the graphs."""
   alpha = np.float32(setting.alpha)
@@ -133,6 +143,7 @@ def scores(prompt: Prompt, label_S, graph: Graph, alpha, epsilon):
     SOFT: information.label_score(x_T, y_S, epsilon),
     HARD: information.label_score(x_T, label_S, epsilon),
     SOFTMAX: information.label_score(x_T, y_S, read_out="softmax"),
+    QUERY_MOMENT: _query_moment(x_T, kernel, epsilon),
     QUERY_ROW: likelihood.query_row_score(x_T, kernel),
     MOMENT: lift_SxS[x_T[None, :], x_T[:, None]],
     BEST: likelihood.likelihood_score(x_T, kernel),

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from experiments.harness import tables
 from experiments.theory import sample_curves
 from experiments.theory import sample_methods
-from experiments.theory import sample_table
 from experiments.theory import samples
 
 _NEEDED = (
   sample_curves.BEST,
   sample_curves.MOMENT,
   sample_curves.QUERY_ROW,
+  sample_curves.QUERY_MOMENT,
   sample_curves.SOFT,
   sample_curves.SOFTMAX,
   sample_curves.HARD,
@@ -22,7 +22,7 @@ _NEEDED = (
   sample_methods.SHANNON,
   sample_methods.CHI2,
   samples.NORMAL,
-  samples.SKEWED,
+  samples.EDGEWORTH,
   samples.GUARANTEED,
   samples.NO_METHOD,
   samples.FANO,
@@ -39,6 +39,13 @@ _WHOLE = (
   sample_methods.PC,
   samples.GUESS,
 )
+_FACTORS = {
+  "one row": (sample_curves.QUERY_ROW, sample_curves.BEST),
+  "a moment": (sample_curves.QUERY_MOMENT, sample_curves.QUERY_ROW),
+  "shares of tokens": (sample_curves.SOFT, sample_curves.QUERY_MOMENT),
+  "all three": (sample_curves.SOFT, sample_curves.BEST),
+  "hard label": (sample_curves.HARD, sample_curves.SOFT),
+}
 _WHOLE_SIZES = (16, 64, 256, 1024)
 
 
@@ -118,17 +125,15 @@ def _whole(rows: list[dict]) -> str:
 
 def _factors(rows: list[dict]) -> str:
   """The factors at N90, a line for each setting."""
-  header = ["S", "alpha", "T"]
-  header += [f"{first} / {second}" for first, second in sample_table.FACTORS]
   lines = []
-  for setting in _settings(rows):
-    by_name = _of(rows, setting)
+  for S, alpha, T in _settings(rows):
+    by_name = _of(rows, (S, alpha, T))
     cells = [
       _ratio(by_name[f"{first} / {second}", "factor"])
-      for first, second in sample_table.FACTORS
+      for first, second in _FACTORS.values()
     ]
-    lines.append([*setting, *cells])
-  return tables.markdown(header, lines)
+    lines.append([S, alpha, T, S - 1, *cells])
+  return tables.markdown(["S", "alpha", "T", "S - 1", *_FACTORS], lines)
 
 
 def _ratio(row: dict) -> str:

@@ -8,13 +8,13 @@ from experiments.theory import sample_curves
 from icl_causal.analysis import samples
 
 LEVELS = (0.5, 0.9, 0.99)
-# What the factors between methods show: the query's row alone against all
-# rows, moments against likelihoods, and both.
+# In order: all of it; shares of tokens in place of the stationary law; a moment
+# in place of a likelihood; one row of the kernel in place of all; a hard label.
 FACTORS = (
   (sample_curves.SOFT, sample_curves.BEST),
+  (sample_curves.SOFT, sample_curves.QUERY_MOMENT),
+  (sample_curves.QUERY_MOMENT, sample_curves.QUERY_ROW),
   (sample_curves.QUERY_ROW, sample_curves.BEST),
-  (sample_curves.SOFT, sample_curves.QUERY_ROW),
-  (sample_curves.SOFT, sample_curves.MOMENT),
   (sample_curves.HARD, sample_curves.SOFT),
 )
 

@@ -105,14 +105,20 @@ def likelihood_ascent(
 
   Starts from the row argmax of the gradient (`information.label_score`) and
   updates one row after the other. Position i gets the parent j < i of highest
-  `left_out_score` under the edges found so far, or none, if log P(s_i) under
-  the law of the other tokens is at least as high. Each update raises
+  `left_out_score` under the edges found so far, or none, if log P(s_i) given
+  the other tokens is at least as high. That is
+
+    (number of other tokens equal to s_i + c) / (T - 2 + S c),
+
+  where Dirichlet(c) has the variance of a mean of S rows of the kernel, which
+  the law of a root is, roughly: c = S alpha + 1 - 1 / S. Each update raises
 
     log P(tokens that have a parent | their parents) + sum_{roots} log P(s_i),
 
   with the kernels integrated out, so no graph comes twice. It ends when a round
-  changes nothing, in a local maximum. Ours; `soft` and `alpha` are those of
-  `left_out_score`.
+  changes nothing, in a local maximum. A graph with one or two edges says little
+  of the kernel, and its children may be taken for roots. Ours; `soft` and
+  `alpha` are those of `left_out_score`.
 
   Args:
     x_NxT: tokens; the last position is the query.
@@ -132,7 +138,8 @@ def likelihood_ascent(
   no_parent_T = (jnp.arange(T) == 0) | (jnp.arange(T) == T - 1)
   token_NxTxS = jax.nn.one_hot(x_NxT[:, :-1], S)
   same_NxT = (token_NxTxS * token_NxTxS.sum(axis=1, keepdims=True)).sum(axis=2)
-  root_T = jnp.log((same_NxT - 1 + alpha) / (T - 2 + S * alpha)).sum(axis=0)
+  c = S * alpha + 1 - 1 / S
+  root_T = jnp.log((same_NxT - 1 + c) / (T - 2 + S * c)).sum(axis=0)
 
   def update(i, parents_T):
     score_T = jax.vmap(

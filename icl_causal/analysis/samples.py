@@ -11,6 +11,7 @@ from typing import NamedTuple
 import chex
 import jax
 from jax import numpy as jnp
+from jax.scipy import stats
 import numpy as np
 
 from icl_causal.graphs import Graph
@@ -169,7 +170,8 @@ class Margins(NamedTuple):
   Attributes:
     mean_T: of the parent's score minus that of j; 0 if j is no rival.
     deviation_T: standard deviation.
-    skewness_T: third moment over the cube of the standard deviation.
+    skewness_T: the third cumulant over the cube of the standard deviation.
+    kurtosis_T: the fourth cumulant over its fourth power; 0 if normal.
     basis_TxT: independent standard normals times this are jointly normal
       margins, divided by their standard deviations.
     is_rival_T: whether j is a candidate other than the parent.
@@ -178,6 +180,7 @@ class Margins(NamedTuple):
   mean_T: jax.Array
   deviation_T: jax.Array
   skewness_T: jax.Array
+  kurtosis_T: jax.Array
   basis_TxT: jax.Array
   is_rival_T: jax.Array
 
@@ -187,12 +190,12 @@ class Shares(NamedTuple):
 
   Attributes:
     normal_TxM: if margins are jointly normal.
-    skewed_TxM: the same, with the skewness of each margin.
+    edgeworth_TxM: the same, with the third and fourth cumulant of each margin.
     union_TxM: 1 - sum_j P(margin j < 0) for normal margins, at least 0.
   """
 
   normal_TxM: jax.Array
-  skewed_TxM: jax.Array
+  edgeworth_TxM: jax.Array
   union_TxM: jax.Array
 
 
@@ -202,10 +205,10 @@ def predicted_shares(
   """P(the row argmax is the parent) after M prompts, from moments.
 
   The margins g_ip - g_ij of a row, summed over M prompts, are taken as jointly
-  normal, with M times the mean and covariance of one prompt. For `skewed`, each
-  margin is a monotone function of its normal one, such that it has the law of a
-  shifted gamma variable with the right mean, variance and skewness
-  (`skewed_level`). Draws give P(all margins > 0).
+  normal, with M times the mean and covariance of one prompt. With Edgeworth's
+  series, each margin is a function of its normal one, such that P(margin > 0)
+  has the terms of order 1 / M (`edgeworth_level`); at small M, these are not
+  small. Draws give P(all margins > 0).
 
   Args:
     key: of the draws.
@@ -230,15 +233,17 @@ def predicted_shares(
 
     def after(root):
       level_T = -root * margins.mean_T / safe_T
-      skewed_T = skewed_level(level_T, margins.skewness_T / root)
-      normal, skewed = (
+      edgeworth_T = edgeworth_level(
+        level_T, margins.skewness_T / root, margins.kurtosis_T / root**2
+      )
+      normal, edgeworth = (
         (draws_DxT > jnp.where(is_rival_T, z_T, -jnp.inf)[None, :])
         .all(axis=1)
         .mean()
-        for z_T in (level_T, skewed_T)
+        for z_T in (level_T, edgeworth_T)
       )
-      errors_T = jnp.where(is_rival_T, jax.scipy.stats.norm.cdf(level_T), 0)
-      return Shares(normal, skewed, jnp.maximum(1 - errors_T.sum(), 0))
+      errors_T = jnp.where(is_rival_T, stats.norm.cdf(level_T), 0)
+      return Shares(normal, edgeworth, jnp.maximum(1 - errors_T.sum(), 0))
 
     shares_M = jax.lax.map(after, root_M)
     return jax.tree.map(lambda a_M: jnp.where(row[2] < 0, 0, a_M), shares_M)
@@ -247,19 +252,22 @@ def predicted_shares(
   return jax.lax.map(of_row, rows)
 
 
-def skewed_level(level, skewness) -> jax.Array:
-  """z such that P(normal < z) = P(X < level), for a skewed X.
+def edgeworth_level(level, skewness, kurtosis) -> jax.Array:
+  """z such that Phi(z) = P(X < level), for an X that is not quite normal.
 
-  X is a shifted gamma variable with mean 0, variance 1 and some skewness k, and
-  z is that of Wilson and Hilferty (1931): X is close to
-  ((1 - k^2 / 36 + k z / 6)^3 - 1) 2 / k. As k goes to 0, z is the level.
+  With mean 0, variance 1, skewness k and excess kurtosis h, by Edgeworth's
+  series with the Hermite polynomials H_n,
+
+    Phi(z) = Phi(x) - phi(x) (k H_2 / 6 + h H_3 / 24 + k^2 H_5 / 72).
+
+  Where the series is outside (0, 1), z is near its end.
   """
-  small = jnp.abs(skewness) < 1e-3
-  k = jnp.where(small, 1, skewness)
-  base = 1 + k * level / 2  # not positive beyond the bound of X
-  z = (jnp.cbrt(jnp.maximum(base, 0)) - 1 + k**2 / 36) * 6 / k
-  z = jnp.where(base > 0, z, -jnp.sign(k) * jnp.inf)
-  return jnp.where(small, level, z)
+  x = level
+  terms = skewness / 6 * (x**2 - 1)
+  terms += kurtosis / 24 * (x**3 - 3 * x)
+  terms += skewness**2 / 72 * (x**5 - 10 * x**3 + 15 * x)
+  cdf = stats.norm.cdf(x) - stats.norm.pdf(x) * terms
+  return stats.norm.ppf(jnp.clip(cdf, 1e-7, 1 - 1e-6))
 
 
 def _margins(score_NxT, i, parent) -> Margins:
@@ -278,6 +286,7 @@ def _margins(score_NxT, i, parent) -> Margins:
     mean_T,
     deviation_T,
     (unit_NxT**3).mean(axis=0),
+    (unit_NxT**4).mean(axis=0) - 3,
     vectors_TxT * jnp.sqrt(jnp.maximum(variance_T, 0))[None, :],
     is_rival_T,
   )

@@ -498,6 +498,63 @@ FAULTS = (
     "[up / total, down / total]",
   ),
   Fault(
+    "icl_causal/sampling",
+    "(batch_size,), 0, N)",
+    "(batch_size,), 0, len(prompts.x_T))",
+  ),
+  Fault(
+    "icl_causal/analysis/information",
+    "root_SxS @ root_SxS.T",
+    "root_SxS.T @ root_SxS",
+  ),
+  Fault(
+    "icl_causal/analysis/likelihood",
+    "log_SxS[x_T[None, :], x_T[:, None]]",
+    "log_SxS[x_T[:, None], x_T[None, :]]",
+  ),
+  Fault(
+    "icl_causal/analysis/likelihood",
+    "from_RxT - is_own_RxT + S",
+    "from_RxT + S",
+  ),
+  Fault(
+    "icl_causal/analysis/likelihood",
+    "score_T[best] > root_T[i], best",
+    "score_T[best] < root_T[i], best",
+  ),
+  Fault(
+    "icl_causal/analysis/samples",
+    "is_hit_T / is_top_TxT.sum(axis=1)",
+    "is_hit_T * 1.0",
+  ),
+  Fault(
+    "icl_causal/analysis/samples",
+    "margins.kurtosis_T / root**2",
+    "margins.kurtosis_T * root**2",
+  ),
+  Fault(
+    "icl_causal/analysis/bounds",
+    "1 - B_TxT ** (2 * N)",
+    "1 - B_TxT ** (N)",
+  ),
+  Fault(
+    "icl_causal/plotting/samples",
+    "1 - np.asarray(curve.shares)",
+    "np.asarray(curve.shares)",
+  ),
+  Fault(
+    "experiments/theory/sample_curves",
+    "jnp.log(root_probability * i_T) -",
+    "jnp.log(root_probability * i_T) +",
+    ("theory/samples",),
+  ),
+  Fault(
+    "experiments/theory/sample_table",
+    "needed(has_all_GxN, ones_G",
+    "needed(has_all_GxN, edges_G",
+    ("theory/samples",),
+  ),
+  Fault(
     "experiments/analyze",
     '"child,candidate,measured,standard_error,predicted,edge',
     '"candidate,child,measured,standard_error,predicted,edge',

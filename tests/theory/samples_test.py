@@ -12,11 +12,13 @@ from experiments.theory import sample_table
 from experiments.theory import samples
 from experiments.theory.sample_table import Found
 from icl_causal import graphs
+from icl_causal import sampling
 from icl_causal.config import fields
 from tests.support import theory_checks
 
 SMALL = {
   "settings": ((3, 0.1, 8, 24),),
+  "root_probability": 0.2,
   "num_prompts": (1, 2, 4, 8, 16, 32, 64, 128),
   "num_moments": 1024,
   "num_draws": 128,
@@ -47,7 +49,7 @@ def test_every_method_has_a_row(rows):
   methods = {method for method, quantity in rows if quantity == "edges"}
   assert methods == {
     *sample_curves.SCORES,
-    *(samples.ROOTED, samples.GUESS, samples.NORMAL, samples.SKEWED),
+    *(samples.ROOTED, samples.GUESS, samples.NORMAL, samples.EDGEWORTH),
     *(samples.UNION, samples.GUARANTEED, samples.NO_METHOD, samples.FANO),
     *(sample_methods.ASCENT, sample_methods.SHANNON, sample_methods.CHI2),
     *(sample_methods.SAME_KERNELS, sample_methods.POOLED),
@@ -88,7 +90,7 @@ def test_methods_that_should_find_the_edges(rows):
 def test_the_prediction_is_near_the_gradient(rows):
   """Within 4 errors of the measured share, and .05."""
   measured = rows[sample_curves.SOFT, "edges"]
-  predicted = rows[samples.SKEWED, "edges"]
+  predicted = rows[samples.EDGEWORTH, "edges"]
   for n in (8, 32, 128):
     difference = measured[f"N = {n}"] - predicted[f"N = {n}"]
     assert abs(difference) < 4 * measured["largest error"] + 0.05
@@ -129,8 +131,8 @@ def test_measure_by_loops():
         root = sum(np.log(kernel[m, 3, x_NxT[m, i]]) for m in range(N))
         top = np.flatnonzero(np.isclose(scores, max(scores), atol=1e-4))
         hits += (parent in top) / len(top)
-        # Odds of a root at 1/2: i parents share the other half.
-        is_parent = max(scores) - np.log(i) > root
+        # i parents share the probability of not being a root.
+        is_parent = max(scores) + np.log(0.8 / i) > root + np.log(0.2)
         found += is_parent and parent == int(np.argmax(scores))
         false += is_parent and parent < 0
       np.testing.assert_allclose(
@@ -138,6 +140,28 @@ def test_measure_by_loops():
       )
       assert measured.rooted_GxN[g, n] == found
       assert measured.false_GxN[g, n] == false
+
+
+def test_the_moment_of_the_query_row_by_hand():
+  """1{s_j = s_T} (pi(s_i | s_T) / mu(s_i) - sum_s pi(s | s_T))."""
+  kernel = jnp.array([[0.9, 0.1], [0.3, 0.7], [0.75, 0.25]])
+  batch = sampling.Prompt(jnp.array([0, 1, 0, 1]), kernel[1], kernel)
+  of_name = dict(
+    zip(
+      sample_curves.SCORES,
+      sample_curves.scores(
+        batch, kernel[1], graphs.chain(4), jnp.float32(0.5), 0.0
+      ),
+      strict=True,
+    )
+  )
+  score_TxT = of_name[sample_curves.QUERY_MOMENT]
+  np.testing.assert_allclose(score_TxT[2, 1], 0.3 / 0.75 - 1, rtol=1e-6)
+  np.testing.assert_allclose(score_TxT[3, 1], 0.7 / 0.25 - 1, rtol=1e-6)
+  assert score_TxT[2, 0] == score_TxT[1, 0] == 0
+  moment_TxT = of_name[sample_curves.MOMENT]
+  np.testing.assert_allclose(moment_TxT[2, 1], 0.3 / 0.75, rtol=1e-6)
+  np.testing.assert_allclose(moment_TxT[2, 0], 0.9 / 0.75, rtol=1e-6)
 
 
 def test_hard_labels_are_draws_from_the_target():
