@@ -3,11 +3,12 @@
     python -m experiments.pages
 
 A table stands between `<!-- NAME -->` and `<!-- /NAME -->`. Run it after
-`experiments.verify`, `experiments.recipes`, `experiments.phases`, `make
-docs/demo/result.json` or `make results/standard_seeds/VARIANT.csv` and
-`.._alone.jsonl`.
+`experiments.verify`, `experiments.recipes`, `experiments.phases`,
+`experiments.theory --results=results`, `make docs/demo/result.json` or
+`make results/standard_seeds/VARIANT.csv` and `.._alone.jsonl`.
 """
 
+from collections.abc import Container, Sequence
 import csv
 import json
 import pathlib
@@ -24,6 +25,28 @@ from experiments.harness import verdicts
 from icl_causal import runs
 
 ROOT = pathlib.Path(__file__).parents[1]
+
+# Tables of docs/learning_times.md: the check, the columns, and the tasks.
+_LEARNING_TIMES = {
+  "times": (
+    "times",
+    (
+      *("task", "alpha", "gamma", "prediction", "edges", "missed", "ratio"),
+      *("error", "10 %", "90 %", "Spearman", "Spearman, position", "partial"),
+    ),
+    ("forests", "strengths"),
+  ),
+  "growth": ("times", ("prediction", "slope", "error of slope"), ("slope",)),
+  "order": (
+    "order",
+    (
+      *("task", "S", "optimizer", "rate", "graphs", "edges", "missed"),
+      *("order", "error of order", "position", "error of position"),
+      *("partial", "error of partial"),
+    ),
+    ("chain", "forests", "strengths"),
+  ),
+}
 
 
 def main():
@@ -47,6 +70,10 @@ def shown() -> dict[tuple[str, str], str]:
       ).read_text()
       for t in variants.TIERS
     },
+    **{
+      ("docs/learning_times.md", name): of_check(check, columns, task)
+      for name, (check, columns, task) in _LEARNING_TIMES.items()
+    },
     ("docs/recipes.md", "standard seeds"): tables.markdown(
       *of_seeds(results / "standard_seeds")
     ),
@@ -66,6 +93,21 @@ def shown() -> dict[tuple[str, str], str]:
       )
     },
   }
+
+
+def of_check(check: str, columns: Sequence[str], tasks: Container[str]) -> str:
+  """Some columns of the recorded table of a theory check, for some tasks."""
+  path = ROOT / "results" / "theory" / f"{check}.jsonl"
+  head, *rows = map(json.loads, path.read_text().splitlines())
+  records = [dict(zip(head["header"], row, strict=True)) for row in rows]
+  return tables.markdown(
+    columns,
+    [
+      [record[column] for column in columns]
+      for record in records
+      if record["task"] in tasks
+    ],
+  )
 
 
 def of_seeds(folder: pathlib.Path) -> tuple[list[str], list[list]]:

@@ -13,6 +13,8 @@ import jax
 from jax import numpy as jnp
 import numpy as np
 
+from icl_causal import checks
+
 NO_PARENT = -1
 
 
@@ -21,8 +23,8 @@ class Graph(NamedTuple):
 
   Attributes:
     parents_TxK: int32, the parents of each position in increasing order, padded
-      with -1. A last row without parents is the query of Task 2.4, which is
-      uniform on the states.
+      with -1; after `in_slots`, the parent may be in any slot. A last row
+      without parents is the query of Task 2.4, which is uniform on the states.
     target_K: int32, the parents of the predicted token s_{T+1}, padded with -1.
   """
 
@@ -151,6 +153,30 @@ def rewire(key: jax.Array, graph: Graph) -> Graph:
   ordered_TxK = jnp.sort(jnp.where(none, T, drawn_TxK), axis=1)
   return graph._replace(
     parents_TxK=jnp.where(none, NO_PARENT, ordered_TxK).astype(jnp.int32)
+  )
+
+
+def in_slots(graph: Graph, slot_T, K: int) -> Graph:
+  """Moves the parent of each position to one of K slots.
+
+  For priors whose slots differ, such as `priors.mixture_transition`.
+
+  Args:
+    graph: with single parents; may be traced.
+    slot_T: the slot of each position, from 0 to K - 1; may be traced.
+    K: number of slots. The target's parent is in slot 0.
+  """
+  T = len(graph.parents_TxK)
+  chex.assert_shape(graph.parents_TxK, (T, 1))
+  slot_T = jnp.asarray(slot_T)
+  chex.assert_shape(slot_T, (T,))
+  checks.require(
+    ((slot_T >= 0) & (slot_T < K)).all(), f"slots must be from 0 to {K - 1}"
+  )
+  is_slot_TxK = jax.nn.one_hot(slot_T, K, dtype=bool)
+  return Graph(
+    jnp.where(is_slot_TxK, graph.parents_TxK, NO_PARENT),
+    jnp.where(jnp.arange(K) == 0, graph.target_K, NO_PARENT),
   )
 
 

@@ -95,6 +95,48 @@ def fixed(kernel, root_law: RootLaw = "stationary") -> Prior:
   return prior
 
 
+def mixture_transition(prior: Prior, weights_K) -> Prior:
+  """Kernels that mix the rows of the parents (Raftery, 1985).
+
+  With pi and mu drawn from a prior for single parents,
+
+    kernel[a_1, .., a_K] = sum_k w_k pi(. | a_k) + (1 - sum_k w_k) mu,
+
+  where the sums are over the parents that are present. Weights whose sum is
+  more than 1 are divided by it. Edges of different strength: if mu is
+  stationary, every token has law mu, and the chi-squared information of a child
+  with a single parent in slot k is w_k**2 times that of pi.
+
+  Args:
+    prior: for single parents; mu is its root law.
+    weights_K: from 0 to 1, one for each parent slot.
+  """
+  weights_K = jnp.asarray(weights_K, jnp.result_type(float))
+  chex.assert_rank(weights_K, 1)
+  checks.require(
+    ((weights_K >= 0) & (weights_K <= 1)).all(),
+    f"weights must be from 0 to 1, got {weights_K}",
+  )
+
+  def mixed(key, S, K):
+    chex.assert_shape(weights_K, (K,))
+    base = prior(key, S, 1)
+    # Row S, of an absent parent, adds nothing and has no weight.
+    rows = base.at[S].set(0)
+    present = jnp.ones(S + 1).at[S].set(0)
+    table, total = jnp.zeros(K * (S + 1,) + (S,)), jnp.zeros(K * (S + 1,))
+    for k, weight in enumerate(weights_K):
+      shape = [S + 1 if slot == k else 1 for slot in range(K)]
+      table += weight * rows.reshape(*shape, S)
+      total += weight * present.reshape(shape)
+    table += jnp.maximum(1 - total, 0)[..., None] * base[S].reshape(
+      [1] * K + [S]
+    )
+    return table / jnp.maximum(total, 1)[..., None]
+
+  return mixed
+
+
 def check(prior: Prior, S: int, K: int):
   """Draws one kernel from a custom prior and checks it; not traceable.
 

@@ -147,3 +147,17 @@ def test_rewired_parents_are_uniform_sets():
   sets, counts = np.unique(parents_NxTxK[:, 4], axis=0, return_counts=True)
   assert len(sets) == 6  # pairs out of 4 positions
   assert np.abs(counts - 500).max() < 5 * np.sqrt(3000 * 5 / 36)
+
+
+def test_in_slots_by_hand():
+  graph = graphs.in_slots(graphs.from_parents([-1, 0, 1, -1]), [2, 1, 0, 0], 3)
+  none = -1
+  expected = [[none] * 3, [none, 0, none], [1, none, none], [none] * 3]
+  np.testing.assert_array_equal(graph.parents_TxK, expected)
+  np.testing.assert_array_equal(graph.target_K, [3, none, none])
+  assert graphs.edges(graph) == [(1, 0), (2, 1)]
+
+
+def test_in_slots_refuses_a_slot_that_does_not_exist():
+  with pytest.raises(ValueError, match="slots must be from 0 to 1"):
+    graphs.in_slots(graphs.chain(4), [0, 1, 2, 0], 2)

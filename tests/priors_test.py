@@ -8,7 +8,9 @@ import pytest
 from scipy import special
 from scipy import stats
 
+from icl_causal import graphs
 from icl_causal import priors
+from icl_causal.analysis import information
 
 
 def _draw(prior, key, S, K):
@@ -254,6 +256,10 @@ def test_alpha_may_be_traced():
       "for single parents, got K = 2",
     ),
     (lambda: priors.fixed([[0.5, 0.4], [0.5, 0.5]]), "that sum to 1"),
+    (
+      lambda: priors.mixture_transition(priors.dirichlet(1.0), (0.5, 1.5)),
+      "weights must be from 0 to 1",
+    ),
   ],
 )
 def test_refuses(construct, message):
@@ -293,3 +299,38 @@ def test_check_accepts_the_priors_of_the_library():
   ):
     priors.check(prior, 3, 1)
   priors.check(priors.dirichlet(0.5, "uniform"), 3, 2)
+
+
+def test_mixture_transition_by_hand():
+  pi = np.array([[0.9, 0.1], [0.4, 0.6]])
+  mu = np.array([0.8, 0.2])
+  prior = priors.mixture_transition(priors.fixed(pi), (0.5, 0.75))
+  kernel = np.asarray(prior(None, 2, 2))
+  np.testing.assert_allclose(kernel[2, 2], mu, atol=1e-6)
+  np.testing.assert_allclose(kernel[0, 2], 0.5 * pi[0] + 0.5 * mu, atol=1e-6)
+  np.testing.assert_allclose(kernel[2, 1], 0.75 * pi[1] + 0.25 * mu, atol=1e-6)
+  both = 0.4 * pi[0] + 0.6 * pi[1]
+  np.testing.assert_allclose(kernel[0, 1], both, atol=1e-6)
+
+
+def test_mixture_transition_of_one_full_slot_is_the_prior():
+  base, key = priors.floored_dirichlet(0.5, 0.2), jax.random.key(4)
+  mixed = priors.mixture_transition(base, (1.0,))
+  np.testing.assert_allclose(mixed(key, 3, 1), base(key, 3, 1), atol=1e-6)
+
+
+def test_an_edge_of_a_weaker_slot_has_its_weight_squared_of_the_information():
+  """By enumeration: all tokens keep the stationary law."""
+  base, key, S = priors.dirichlet(1.0), jax.random.key(5), 3
+  weights = (1.0, 0.6, 0.3)
+  kernel = priors.mixture_transition(base, weights)(key, S, 3)
+  graph = graphs.in_slots(graphs.chain(4), [0, 1, 2, 0], 3)
+  laws = information.pair_laws(graph, kernel)
+  mu_S = base(key, S, 1)[S]
+  for i in range(3):
+    np.testing.assert_allclose(np.diag(laws[i, i]), mu_S, atol=1e-6)
+  chi2_TxT = np.asarray(information.chi2(laws))
+  full = information.chi2_of(graphs.chain(4), base(key, S, 1))[1, 0]
+  np.testing.assert_allclose(
+    [chi2_TxT[1, 0], chi2_TxT[2, 1]], [0.36 * full, 0.09 * full], rtol=1e-4
+  )

@@ -11,7 +11,7 @@ def result_table(result: Mapping) -> str:
 
 
 def columns(header: Sequence[str], rows: Sequence[Sequence]) -> str:
-  """A table for a terminal, numbers with four significant digits."""
+  """A table for a terminal, numbers with four significant digits, None as -."""
   cells = _cells([header, *rows])
   widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
   return "\n".join(
@@ -29,7 +29,9 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence]) -> str:
 
 
 def _cells(rows: Sequence[Sequence]) -> list[list[str]]:
-  return [
-    [f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row]
-    for row in rows
-  ]
+  def text(cell) -> str:
+    if cell is None:
+      return "-"
+    return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
+
+  return [[text(cell) for cell in row] for row in rows]

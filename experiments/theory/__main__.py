@@ -2,8 +2,12 @@
 
     python -m experiments.theory --config=configs/theory.py:gradient
 
-Writes result.json, and a figure for some checks, under --workdir.
+Writes result.json, and a figure for some checks, under --workdir. With
+--results=results it also writes both under results/theory/, from where
+`experiments.pages` copies the tables of docs/learning_times.md.
 """
+
+import pathlib
 
 from absl import flags
 
@@ -27,10 +31,17 @@ def main():
     print(f"{workdir} is finished; --overwrite runs it again")
   with progress.shown(f"compiling and computing {config.check}"):
     result = registry.result(config, workdir, flags.FLAGS.overwrite)
+  if flags.FLAGS.results is not None:
+    results = pathlib.Path(flags.FLAGS.results).expanduser()
+    registry.write_recorded(results, config, result)
+    registry.copy_figure(results, config, workdir)
   print(tables.columns(result["header"], result["rows"]))
   print(f"\n{result['wall_seconds']:.0f} s; {workdir}/result.json")
 
 
 if __name__ == "__main__":
   app.define_run_flags()
+  flags.DEFINE_string(
+    "results", None, "Also write the result and the figure under DIR/theory/."
+  )
   app.run(main)

@@ -10,6 +10,7 @@ A check is a module with
 import importlib
 import json
 import pathlib
+import shutil
 import time
 import types
 
@@ -87,6 +88,15 @@ def write_recorded(results: pathlib.Path, config: build.Config, result: dict):
   path.parent.mkdir(parents=True, exist_ok=True)
   lines = [json.dumps(line, allow_nan=False) + "\n" for line in (head, *rows)]
   runs.write_text(path, "".join(lines))
+
+
+def copy_figure(
+  results: pathlib.Path, config: build.Config, workdir: pathlib.Path
+):
+  """Copies the figure of a finished check to results/theory, if it has one."""
+  figure = workdir / "figures" / f"{config.check}.png"
+  if figure.exists():
+    shutil.copyfile(figure, _recorded(results, config).with_suffix(".png"))
 
 
 def read_recorded(results: pathlib.Path, config: build.Config) -> dict | None:

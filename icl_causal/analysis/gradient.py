@@ -73,10 +73,7 @@ def gradient_score(
   P_TxTxSxS = information.pair_laws(graph, kernel)
   T, S = P_TxTxSxS.shape[0], P_TxTxSxS.shape[-1]
   chex.assert_shape(kernel, (S + 1, S))
-  if read_out not in ("linear", "softmax"):
-    raise ValueError(
-      f"read_out must be 'linear' or 'softmax', got {read_out!r}"
-    )
+  information.check_read_out(read_out)
   weights_SxS, offset = kernel[:S], 0
   if read_out == "linear":
     mu_S = jnp.einsum("iiss->is", P_TxTxSxS)[:-1].mean(axis=0) + epsilon

@@ -11,7 +11,7 @@ I_chi2(X; Y) = sum P(x,y)^2 / (P(x) P(y)) - 1.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import chex
 import jax
@@ -96,6 +96,57 @@ def shannon_of(graph: Graph, kernel) -> jax.Array:
 def chi2_of(graph: Graph, kernel) -> jax.Array:
   """Chi-squared information of every pair given the kernel, exactly."""
   return chi2(pair_laws(graph, kernel))
+
+
+def label_score(
+  x_T,
+  y_S,
+  epsilon=0.0,
+  read_out: Literal["linear", "softmax"] = "linear",
+) -> jax.Array:
+  """The term of one prompt in the gradient of layer 1, for small beta0.
+
+  For a linear read-out, with p_s the share of the tokens that are s,
+
+    g_ij = 1{s_j = s_T} (v_{s_i} - sum_s v_s p_s),  v_s = y_s / (p_s + epsilon).
+
+  For a softmax read-out v = y. With g averaged over prompts, the loss of the
+  reduced model at A2 = beta0 * I is, to first order in beta0 and for any A1,
+
+    L = L_0 - beta0 / T * sum_ij a_ij E g_ij,  a = softmax(mask(A1)).
+
+  As T grows, E g_ij approaches (E R_ij - c_i) / S, where R is
+  `gradient.gradient_score` and c_i does not depend on j. Ours.
+
+  Args:
+    x_T: tokens.
+    y_S: the target, soft or one-hot.
+    epsilon: of the loss; used for a linear read-out only.
+    read_out: the `read_out` of the model.
+
+  Returns:
+    g_TxT for j <= i, and 0 elsewhere.
+  """
+  gain_T, matches_T = label_factors(x_T, y_S, epsilon, read_out)
+  return jnp.tril(gain_T[:, None] * matches_T[None, :])
+
+
+def label_factors(
+  x_T, y_S, epsilon=0.0, read_out: Literal["linear", "softmax"] = "linear"
+) -> tuple[jax.Array, jax.Array]:
+  """The two factors of `label_score`: g_ij = gain_i * matches_j.
+
+  Args and errors are those of `label_score`.
+
+  Returns:
+    (gain_T, matches_T), with matches_j = 1{s_j = s_T}.
+  """
+  chex.assert_rank([x_T, y_S], 1)
+  sampling.check_tokens(x_T, len(y_S))
+  check_read_out(read_out)
+  p_S = jax.nn.one_hot(x_T, len(y_S), dtype=y_S.dtype).mean(axis=0)
+  v_S = ratio(y_S, p_S + epsilon) if read_out == "linear" else y_S
+  return v_S[x_T] - v_S @ p_S, (x_T == x_T[-1]).astype(y_S.dtype)
 
 
 def expected(
@@ -261,3 +312,11 @@ def ratio(numerator, denominator):
   """The ratio, or 0 where the denominator is 0."""
   safe = jnp.where(denominator > 0, denominator, 1)
   return jnp.where(denominator > 0, numerator / safe, 0)
+
+
+def check_read_out(read_out: str):
+  """Raises ValueError unless the read-out is `linear` or `softmax`."""
+  if read_out not in ("linear", "softmax"):
+    raise ValueError(
+      f"read_out must be 'linear' or 'softmax', got {read_out!r}"
+    )

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 from jax import numpy as jnp
 import numpy as np
@@ -5,7 +7,10 @@ import pytest
 from scipy import stats
 
 from icl_causal import graphs
+from icl_causal import metrics
+from icl_causal import models
 from icl_causal import priors
+from icl_causal import sampling
 from icl_causal.analysis import gradient
 from icl_causal.analysis import information
 from tests.support import enumeration
@@ -175,3 +180,72 @@ def test_the_parent_has_the_largest_information_of_each_row(measure):
     assert not information.data_processing_violations(I_TxT, graph, 1e-12)
     for child, parent in graphs.edges(graph):
       assert I_TxT[child, :child].argmax() == parent
+
+
+@pytest.mark.parametrize("S", [2, 3])
+@pytest.mark.parametrize("epsilon", [0.0, 0.1])
+def test_label_score_is_the_slope_of_the_loss_in_beta0_at_any_attention(
+  S, epsilon
+):
+  """By automatic differentiation of the model in beta0, at a random A1."""
+  T = 6
+  rng = np.random.default_rng(S)
+  A1_TxT = jnp.asarray(rng.normal(scale=2, size=(T, T)))
+  y_S = jnp.asarray(rng.dirichlet(np.ones(S)))
+  model = models.Reduced(S, T)
+
+  def loss(beta0, x_T):
+    params = {"A1": A1_TxT, "A2": beta0 * jnp.eye(S)}
+    f_S, _ = model.apply({"params": params}, x_T)
+    return metrics.loss(f_S, y_S, epsilon)
+
+  slope = jax.jit(jax.grad(loss))
+  attention_TxT = jax.nn.softmax(
+    jnp.where(jnp.tri(T, dtype=bool), A1_TxT, -jnp.inf)
+  )
+  for _ in range(20):
+    x_T = jnp.asarray(np.append(np.arange(S), rng.integers(S, size=T - S)))
+    g_TxT = information.label_score(x_T, y_S, epsilon)
+    assert not np.triu(g_TxT, 1).any()
+    np.testing.assert_allclose(
+      slope(0.0, x_T), -(attention_TxT * g_TxT).sum() / T, rtol=1e-9, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("read_out", ["linear", "softmax"])
+def test_label_score_approaches_the_gradient_score(read_out):
+  """E g is (E R - c_i) / S up to terms of order 1/T, given the kernel.
+
+  Tokens that are far apart in a chain are nearly independent, so the shares of
+  the states are nearly their stationary law for T = 200.
+  """
+  S, T, epsilon = 3, 200, 0.1
+  graph = graphs.chain(T)
+  kernel = jnp.asarray(enumeration.random_kernel(1, S, 1))
+  prior = priors.fixed(kernel[:S])
+  R_TxT = gradient.gradient_score(graph, prior(None, S, 1), epsilon, read_out)
+
+  @jax.jit
+  def mean_score(key):
+    batch = sampling.sample_batch(key, graph, prior, S, 2**13)
+    score = functools.partial(
+      information.label_score, epsilon=epsilon, read_out=read_out
+    )
+    row_NxT = jax.lax.map(
+      lambda pair: score(*pair)[150, :151],
+      (batch.x_T, batch.y_S),
+      batch_size=64,
+    )
+    return row_NxT.mean(0), row_NxT.std(0) / len(row_NxT) ** 0.5
+
+  mean, error = map(np.asarray, mean_score(jax.random.key(0)))
+  R_T = R_TxT[150, :151]
+  difference = S * (mean - mean.mean()) - (R_T - R_T.mean())
+  # Rows share the constant c_i; 5 standard errors and an allowance of 2 / T.
+  assert (np.abs(difference) < 5 * S * error + 2 / T).all()
+  assert R_T[149] - R_T[:149].mean() > 20 * S * error[149]
+
+
+def test_label_score_refuses_an_unknown_read_out():
+  with pytest.raises(ValueError, match="must be 'linear' or 'softmax'"):
+    information.label_score(jnp.array([0, 1]), jnp.ones(2) / 2, read_out="max")

@@ -2,8 +2,8 @@ from experiments.harness import tables
 
 
 def test_columns_are_aligned_on_the_right():
-  text = tables.columns(["a", "loss"], [["long", 0.123456], ["x", 2]])
-  assert text == "   a    loss\nlong  0.1235\n   x       2"
+  text = tables.columns(["a", "loss"], [["long", 0.123456], ["x", None]])
+  assert text == "   a    loss\nlong  0.1235\n   x       -"
 
 
 def test_markdown():

@@ -57,6 +57,11 @@ FAULTS = (
     "rows = [(i // 2, i - 1)",
   ),
   Fault("icl_causal/priors", "+ gamma / S, law", "+ gamma, law"),
+  Fault(
+    "icl_causal/priors",
+    "return table / jnp.maximum(total, 1)",
+    "return table / jnp.maximum(total, 2)",
+  ),
   Fault("icl_causal/priors", "d = shape - 1 / 3", "d = shape + 1 / 3"),
   Fault("icl_causal/priors", "(num,)) / alpha", "(num,)) / (alpha + 1)"),
   Fault(
@@ -163,6 +168,44 @@ FAULTS = (
     "(positions >= parent)[",
   ),
   Fault("icl_causal/analysis/gradient", '"ijts,st->ij"', '"ijts,ts->ij"'),
+  Fault(
+    "icl_causal/analysis/information",
+    "return v_S[x_T] - v_S @ p_S,",
+    "return v_S[x_T] - v_S.mean(),",
+  ),
+  Fault(
+    "icl_causal/analysis/dynamics",
+    "jnp.maximum(square - mean**2, 0) / (num",
+    "jnp.maximum(square, 0) / (num",
+  ),
+  Fault(
+    "icl_causal/analysis/dynamics",
+    "return A1_TxT + rate / T * att_TxT",
+    "return A1_TxT + rate * att_TxT",
+  ),
+  Fault(
+    "icl_causal/analysis/dynamics", "steps.append(n - 1 +", "steps.append(n +"
+  ),
+  Fault(
+    "icl_causal/analysis/dynamics", "+ 2 * jnp.log(i - 1)", "+ jnp.log(i - 1)"
+  ),
+  Fault(
+    "icl_causal/analysis/dynamics",
+    "mu_S @ pi_SxS**2 - mu_S**2",
+    "mu_S @ pi_SxS**2",
+  ),
+  Fault(
+    "experiments/theory/learned",
+    "gap * is_edge_TxT",
+    "is_edge_TxT",
+    ("theory/times",),
+  ),
+  Fault(
+    "experiments/theory/order",
+    "learned.partial_rank(step_E, -strength_E",
+    "learned.partial_rank(step_E, strength_E",
+    ("theory/order",),
+  ),
   Fault(
     "icl_causal/analysis/recovery", "if j < i and score", "if j <= i and score"
   ),

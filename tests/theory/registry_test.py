@@ -136,3 +136,15 @@ def test_refused_configs_of_an_added_check(monkeypatch, changes, message):
   _coin(monkeypatch)
   with pytest.raises(fields.ConfigError, match="^" + message):
     registry.validate(_coin_config(**changes))
+
+
+def test_a_figure_is_copied_beside_the_result(tmp_path):
+  config = _coin_config()
+  registry.copy_figure(tmp_path, config, tmp_path / "none")
+  assert not list(tmp_path.rglob("*.png"))
+  figures = tmp_path / "workdir" / "figures"
+  figures.mkdir(parents=True)
+  (figures / "coin.png").write_bytes(b"picture")
+  registry.write_recorded(tmp_path, config, {"header": [], "rows": []})
+  registry.copy_figure(tmp_path, config, tmp_path / "workdir")
+  assert (tmp_path / "theory" / "coin.png").read_bytes() == b"picture"
