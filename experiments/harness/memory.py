@@ -14,6 +14,7 @@ from icl_causal.config.fields import ConfigError
 
 _COPIES = 6  # of the parameters: moments, gradients, saved states
 _FACTORS = 14  # copies of a kernel while it is drawn, as measured
+_LAWS = 6  # of the predictors and of the model, for the phases
 
 
 def check(batch: Sequence[Run], at_once: int = 1):
@@ -37,7 +38,8 @@ def needed(batch: Sequence[Run], at_once: int = 1) -> int:
   """An estimate of the largest arrays that exist at the same time.
 
   These are the kernels of all prompts of a batch or of the test set, which are
-  drawn at once; the test sets; the attention maps of an evaluation; the states.
+  drawn at once; the test sets; the laws of predictors; the attention maps of an
+  evaluation; the states.
 
   Args:
     batch: runs of one program.
@@ -57,6 +59,7 @@ def needed(batch: Sequence[Run], at_once: int = 1) -> int:
   samples = evaluation.posterior_samples * kernel
   together = min(len(batch), at_once * jax.local_device_count())
   kept = evaluation.test_size * (T + S) + _COPIES * parameters
+  kept += evaluation.batch_size * (T + _LAWS * S)
   return 4 * (len(batch) * kept + together * (max(drawn, maps) + samples))
 
 
