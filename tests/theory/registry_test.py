@@ -4,6 +4,7 @@ import pathlib
 import types
 
 from ml_collections import ConfigDict
+from PIL import Image
 import pytest
 
 from configs import theory
@@ -144,7 +145,11 @@ def test_a_figure_is_copied_beside_the_result(tmp_path):
   assert not list(tmp_path.rglob("*.png"))
   figures = tmp_path / "workdir" / "figures"
   figures.mkdir(parents=True)
-  (figures / "coin.png").write_bytes(b"picture")
+  color = (200, 30, 60)
+  Image.new("RGBA", (3, 2), (*color, 255)).save(figures / "coin.png")
   registry.write_recorded(tmp_path, config, {"header": [], "rows": []})
   registry.copy_figure(tmp_path, config, tmp_path / "workdir")
-  assert (tmp_path / "theory" / "coin.png").read_bytes() == b"picture"
+  with Image.open(tmp_path / "theory" / "coin.png") as copied:
+    assert copied.size == (3, 2)
+    assert copied.mode == "P"
+    assert copied.convert("RGB").getpixel((0, 0)) == color
