@@ -60,11 +60,13 @@ class Baselines(NamedTuple):
     x_NxT: the tokens.
     y_NxS: the targets.
     laws: of the predictors by name, N x S; zeros if one is left out.
+    edge_loss: the mean loss of the edge posterior, in nats.
   """
 
   x_NxT: jax.Array
   y_NxS: jax.Array
   laws: dict[str, jax.Array]
+  edge_loss: jax.Array
 
 
 def baselines(
@@ -92,6 +94,7 @@ def baselines(
   S = y_NxS.shape[-1]
   of_graph = metrics.predictor_laws(x_NxT, graph, alpha, S)
   of_wrong = metrics.predictor_laws(x_NxT, wrong_graph, alpha, S)
+  edge_loss = _mean_loss(of_graph["edge_posterior"], y_NxS)
   laws = of_graph
   if exact_NxS is not None:
     laws |= {"exact_posterior": exact_NxS}
@@ -102,7 +105,7 @@ def baselines(
     for other_NxS in distinct.values():
       is_new &= jnp.abs(law_NxS - other_NxS).max() > _SAME
     distinct[name] = jnp.where(is_new, law_NxS, 0)
-  return Baselines(x_NxT, y_NxS, distinct)
+  return Baselines(x_NxT, y_NxS, distinct, edge_loss)
 
 
 def phase(f_NxS, attention_HxTxT, of: Baselines, graph: Graph, alpha) -> Phase:
@@ -119,19 +122,15 @@ def phase(f_NxS, attention_HxTxT, of: Baselines, graph: Graph, alpha) -> Phase:
   w_K, left = metrics.mixture_weights(f_NxS, laws_KxNxS)
   is_there_K = (laws_KxNxS > 0).any(axis=(1, 2))
   weights_K = jnp.where(is_there_K, w_K, jnp.nan)
-
-  def edge_loss(graph: Graph):
-    def one(x_T, y_S):
-      law_S = bayes.edge_posterior(x_T, graph, alpha, y_S.size)
-      return metrics.loss(law_S, y_S)
-
-    return jax.vmap(one)(of.x_NxT, of.y_NxS).mean()
-
+  decided, S = decided_graph(attention_HxTxT, graph), f_NxS.shape[1]
+  edge_NxS = jax.vmap(lambda x_T: bayes.edge_posterior(x_T, decided, alpha, S))(
+    of.x_NxT
+  )
   return Phase(
     dict(zip(of.laws, weights_K, strict=True)),
     left,
-    edge_loss(decided_graph(attention_HxTxT, graph)),
-    edge_loss(graph),
+    _mean_loss(edge_NxS, of.y_NxS),
+    of.edge_loss,
   )
 
 
@@ -175,6 +174,10 @@ def decided_graph(attention_HxTxT, graph: Graph, threshold=0.5) -> Graph:
   fetched_K = decided(att_KxTxT[:, -1], graph.target_K == graphs.NO_PARENT)
   target_K = jnp.where(graph.target_K == T - 1, T - 1, fetched_K)
   return Graph(parents_KxT.T.astype(jnp.int32), target_K.astype(jnp.int32))
+
+
+def _mean_loss(law_NxS, y_NxS) -> jax.Array:
+  return jax.vmap(metrics.loss)(law_NxS, y_NxS).mean()
 
 
 def _head_of_slot(attention_HxTxT, graph: Graph) -> jax.Array:

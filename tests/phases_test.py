@@ -242,10 +242,17 @@ def test_it_maps_over_graphs(chain):
   graph, wrong, of = chain
   stacked = jax.tree.map(lambda a, b: jnp.stack([a, b]), graph, wrong)
   maps = _maps([(max(i - 1, 0), 1) for i in range(8)])
-  found = jax.jit(
-    jax.vmap(phases.phase, (None, None, None, 0, None)),
-  )(of.laws["unigram"], maps, of, stacked, ALPHA)
+
+  @jax.jit
+  @jax.vmap
+  def phases_of(graph):
+    every = phases.baselines(of.x_NxT, of.y_NxS, graph, wrong, ALPHA)
+    return phases.phase(of.laws["unigram"], maps, every, graph, ALPHA)
+
+  found = phases_of(stacked)
   for r, one in enumerate((graph, wrong)):
-    alone = _phase(of.laws["unigram"], maps, of, one)
-    assert float(found.edge_loss[r]) == pytest.approx(alone.edge_loss, rel=1e-5)
-    assert float(found.left[r]) == pytest.approx(alone.left, abs=1e-6)
+    every = phases.baselines(of.x_NxT, of.y_NxS, one, wrong, ALPHA)
+    alone = _phase(of.laws["unigram"], maps, every, one)
+    for value_R, value in zip(found[1:], alone[1:], strict=True):
+      assert float(value_R[r]) == pytest.approx(value, rel=1e-4, abs=1e-6)
+  assert np.isnan(found.weights["wrong_graph"]).tolist() == [False, True]

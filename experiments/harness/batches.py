@@ -74,7 +74,6 @@ def single(run: Run) -> Trainer:
     exact = jax.block_until_ready(
       jax.jit(functions.exact, out_shardings=full)(inputs, test)
     )
-  # Replicated: every device computes the phase by itself.
   of = jax.block_until_ready(
     jax.jit(functions.draw_baselines, out_shardings=full)(inputs, test, exact)
   )
@@ -82,7 +81,7 @@ def single(run: Run) -> Trainer:
     functions.take_steps, donate_argnums=1, out_shardings=full
   )
   evaluate = jax.jit(functions.evaluate, out_shardings=full)
-  phase = jax.jit(functions.phase, out_shardings=full)
+  phase = jax.jit(functions.phase)
 
   def steps(state, num_steps):
     state, taken = take_steps(inputs, state, num_steps)
@@ -90,7 +89,7 @@ def single(run: Run) -> Trainer:
 
   def evaluation(state, num_batches):
     found = jax.block_until_ready(evaluate(inputs, state, test, num_batches))
-    of_found = phase(inputs, found, of)
+    of_found = phase(*_on_one_device((inputs, found, of)))
     return _with_run_axis((found._replace(law_BxS=None), of_found))
 
   def to_devices(state):
@@ -201,6 +200,11 @@ def _without_laws(exact: metrics.ExactLosses | None):
 def _with_run_axis(tree):
   """Copies a tree to the host and adds a leading axis of one run."""
   return jax.tree.map(lambda leaf: np.asarray(leaf)[None], tree)
+
+
+def _on_one_device(tree):
+  """The copy of replicated arrays that the first device of this process has."""
+  return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
 
 
 def _bytes(compiled) -> int:
