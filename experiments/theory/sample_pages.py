@@ -22,7 +22,7 @@ _NEEDED = (
   sample_methods.SHANNON,
   sample_methods.CHI2,
   samples.NORMAL,
-  samples.EDGEWORTH,
+  samples.SADDLE,
   samples.GUARANTEED,
   samples.NO_METHOD,
   samples.FANO,

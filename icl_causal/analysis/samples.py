@@ -11,10 +11,14 @@ from typing import NamedTuple
 import chex
 import jax
 from jax import numpy as jnp
+from jax.scipy import special
 from jax.scipy import stats
 import numpy as np
 
 from icl_causal.graphs import Graph
+
+_HALVINGS = 11
+_SMALL = 1e-3  # a margin without a sign, for which the saddlepoint is 0
 
 
 class Needed(NamedTuple):
@@ -168,21 +172,31 @@ class Margins(NamedTuple):
   """The margins of the parent over its rivals j in one row, for one prompt.
 
   Attributes:
-    mean_T: of the parent's score minus that of j; 0 if j is no rival.
-    deviation_T: standard deviation.
-    skewness_T: the third cumulant over the cube of the standard deviation.
-    kurtosis_T: the fourth cumulant over its fourth power; 0 if normal.
-    basis_TxT: independent standard normals times this are jointly normal
-      margins, divided by their standard deviations.
+    mean_T: of the parent's score minus that of j, in standard deviations; 0 if
+      j is no rival.
+    saddle: `Saddle` of each margin.
+    basis_TxT: independent standard normals times this are jointly normal with
+      the correlations of the margins.
     is_rival_T: whether j is a candidate other than the parent.
   """
 
   mean_T: jax.Array
-  deviation_T: jax.Array
-  skewness_T: jax.Array
-  kurtosis_T: jax.Array
+  saddle: "Saddle"
   basis_TxT: jax.Array
   is_rival_T: jax.Array
+
+
+class Saddle(NamedTuple):
+  """The saddlepoint of a variable d at 0: K(t) = log E exp(t d) is least at t.
+
+  Attributes:
+    w: sign(t) sqrt(-2 K(t)); exp(-N w^2 / 2) is the rate at which the
+      probability that a sum of N is on the other side of 0 falls.
+    u: t sqrt(K''(t)).
+  """
+
+  w: jax.Array
+  u: jax.Array
 
 
 class Shares(NamedTuple):
@@ -190,12 +204,13 @@ class Shares(NamedTuple):
 
   Attributes:
     normal_TxM: if margins are jointly normal.
-    edgeworth_TxM: the same, with the third and fourth cumulant of each margin.
+    saddlepoint_TxM: if each is as likely to be negative as by its saddlepoint,
+      with normal dependence.
     union_TxM: 1 - sum_j P(margin j < 0) for normal margins, at least 0.
   """
 
   normal_TxM: jax.Array
-  edgeworth_TxM: jax.Array
+  saddlepoint_TxM: jax.Array
   union_TxM: jax.Array
 
 
@@ -205,10 +220,10 @@ def predicted_shares(
   """P(the row argmax is the parent) after M prompts, from moments.
 
   The margins g_ip - g_ij of a row, summed over M prompts, are taken as jointly
-  normal, with M times the mean and covariance of one prompt. With Edgeworth's
-  series, each margin is a function of its normal one, such that P(margin > 0)
-  has the terms of order 1 / M (`edgeworth_level`); at small M, these are not
-  small. Draws give P(all margins > 0).
+  normal, with M times the mean and covariance of one prompt. Draws give P(all
+  margins > 0). The saddlepoint approximation has the same correlations and
+  P(margin < 0) = Phi(z_j), with the level z_j of `saddlepoint_level`: exact
+  rates at large M, while the normal law has only the first two moments.
 
   Args:
     key: of the draws.
@@ -228,22 +243,21 @@ def predicted_shares(
   def of_row(row):
     margins = _margins(*row)
     is_rival_T = margins.is_rival_T
-    safe_T = jnp.where(margins.deviation_T > 0, margins.deviation_T, 1)
     draws_DxT = noise_DxT @ margins.basis_TxT.T
 
     def after(root):
-      level_T = -root * margins.mean_T / safe_T
-      edgeworth_T = edgeworth_level(
-        level_T, margins.skewness_T / root, margins.kurtosis_T / root**2
-      )
-      normal, edgeworth = (
+      normal_T = -root * margins.mean_T
+      small_T = jnp.abs(margins.saddle.w) < _SMALL
+      saddle_T = saddlepoint_level(margins.saddle, root)
+      normal, saddlepoint = (
         (draws_DxT > jnp.where(is_rival_T, z_T, -jnp.inf)[None, :])
         .all(axis=1)
         .mean()
-        for z_T in (level_T, edgeworth_T)
+        for z_T in (normal_T, jnp.where(small_T, normal_T, saddle_T))
       )
-      errors_T = jnp.where(is_rival_T, stats.norm.cdf(level_T), 0)
-      return Shares(normal, edgeworth, jnp.maximum(1 - errors_T.sum(), 0))
+      errors_T = jnp.where(is_rival_T, stats.norm.cdf(normal_T), 0)
+      union = jnp.maximum(1 - errors_T.sum(), 0)
+      return Shares(normal, saddlepoint, union)
 
     shares_M = jax.lax.map(after, root_M)
     return jax.tree.map(lambda a_M: jnp.where(row[2] < 0, 0, a_M), shares_M)
@@ -252,22 +266,50 @@ def predicted_shares(
   return jax.lax.map(of_row, rows)
 
 
-def edgeworth_level(level, skewness, kurtosis) -> jax.Array:
-  """z such that Phi(z) = P(X < level), for an X that is not quite normal.
+def saddlepoint_level(saddle: Saddle, root) -> jax.Array:
+  """z with P(sum of N < 0) = Phi(z), after Barndorff-Nielsen (1986).
 
-  With mean 0, variance 1, skewness k and excess kurtosis h, by Edgeworth's
-  series with the Hermite polynomials H_n,
+  z = r + log(u / w) / r, r = sqrt(N) w; for normal variables u = w, and it is
+  exact. Not defined at w = 0.
 
-    Phi(z) = Phi(x) - phi(x) (k H_2 / 6 + h H_3 / 24 + k^2 H_5 / 72).
-
-  Where the series is outside (0, 1), z is near its end.
+  Args:
+    saddle: of one variable.
+    root: sqrt(N).
   """
-  x = level
-  terms = skewness / 6 * (x**2 - 1)
-  terms += kurtosis / 24 * (x**3 - 3 * x)
-  terms += skewness**2 / 72 * (x**5 - 10 * x**3 + 15 * x)
-  cdf = stats.norm.cdf(x) - stats.norm.pdf(x) * terms
-  return stats.norm.ppf(jnp.clip(cdf, 1e-7, 1 - 1e-6))
+  w = jnp.where(saddle.w == 0, 1, saddle.w)
+  u = jnp.where(saddle.u == 0, 1, saddle.u)
+  return root * saddle.w + jnp.log(u / w) / (root * w)
+
+
+def saddlepoint(d_NxT) -> Saddle:
+  """The saddlepoint of each column, over samples with variance 1 or 0.
+
+  Bisection for t from -4 to 1, then one step of Newton's method. Without a
+  negative sample t is -4.
+  """
+  N, T = d_NxT.shape
+
+  def moments(t_T):
+    weight_NxT = jax.nn.softmax(d_NxT * t_T[None, :], axis=0)
+    mean_T = (weight_NxT * d_NxT).sum(axis=0)
+    return mean_T, (weight_NxT * d_NxT**2).sum(axis=0) - mean_T**2
+
+  def halve(_, bounds):
+    low_T, high_T = bounds
+    middle_T = (low_T + high_T) / 2
+    rises_T = moments(middle_T)[0] > 0
+    low_T = jnp.where(rises_T, low_T, middle_T)
+    return low_T, jnp.where(rises_T, middle_T, high_T)
+
+  start = jnp.full(T, -4.0), jnp.full(T, 1.0)
+  low_T, high_T = jax.lax.fori_loop(0, _HALVINGS, halve, start)
+  mean_T, variance_T = moments((low_T + high_T) / 2)
+  newton_T = -mean_T / jnp.where(variance_T > 0, variance_T, 1)
+  t_T = jnp.clip((low_T + high_T) / 2 + newton_T, low_T, high_T)
+  K_T = special.logsumexp(d_NxT * t_T[None, :], axis=0) - jnp.log(N)
+  spread_T = jnp.sqrt(jnp.maximum(moments(t_T)[1], 0))
+  w_T = jnp.sign(t_T) * jnp.sqrt(jnp.maximum(-2 * K_T, 0))
+  return Saddle(w_T, t_T * spread_T)
 
 
 def _margins(score_NxT, i, parent) -> Margins:
@@ -275,18 +317,12 @@ def _margins(score_NxT, i, parent) -> Margins:
   is_rival_T = (jnp.arange(T) < i) & (jnp.arange(T) != parent)
   margin_NxT = score_NxT[:, parent, None] - score_NxT
   margin_NxT = jnp.where(is_rival_T[None, :], margin_NxT, 0)
-  mean_T = margin_NxT.mean(axis=0)
-  centred_NxT = margin_NxT - mean_T[None, :]
-  deviation_T = jnp.sqrt((centred_NxT**2).mean(axis=0))
-  unit_NxT = centred_NxT / jnp.where(deviation_T > 0, deviation_T, 1)[None, :]
+  deviation_T = margin_NxT.std(axis=0)
+  unit_NxT = margin_NxT / jnp.where(deviation_T > 0, deviation_T, 1)[None, :]
+  mean_T = unit_NxT.mean(axis=0)
+  centred_NxT = unit_NxT - mean_T[None, :]
   variance_T, vectors_TxT = jnp.linalg.eigh(
-    unit_NxT.T @ unit_NxT / len(unit_NxT)
+    centred_NxT.T @ centred_NxT / len(unit_NxT)
   )
-  return Margins(
-    mean_T,
-    deviation_T,
-    (unit_NxT**3).mean(axis=0),
-    (unit_NxT**4).mean(axis=0) - 3,
-    vectors_TxT * jnp.sqrt(jnp.maximum(variance_T, 0))[None, :],
-    is_rival_T,
-  )
+  basis_TxT = vectors_TxT * jnp.sqrt(jnp.maximum(variance_T, 0))[None, :]
+  return Margins(mean_T, saddlepoint(unit_NxT), basis_TxT, is_rival_T)

@@ -114,28 +114,50 @@ def test_largest_z_by_hand():
   assert samples.largest_z(best_GxN - 1, best_GxN, [4] * 4)[0] == -np.inf
 
 
-@pytest.mark.parametrize("skewness", [0.6, 0.3, 0.0, -0.6])
-def test_edgeworth_level_has_the_law_of_a_gamma_variable(skewness):
-  """The terms that are left out are of the order of skewness**3."""
-  levels = np.linspace(-2.5, 2.5, 11)
-  z = samples.edgeworth_level(jnp.asarray(levels), skewness, 1.5 * skewness**2)
-  expected = stats.pearson3(skewness).cdf(levels)
-  error = np.abs(stats.norm.cdf(z) - expected).max()
-  assert error < 0.03 * abs(skewness) ** 3 + 1e-5
-  if skewness:
-    assert error < 0.2 * np.abs(stats.norm.cdf(levels) - expected).max()
+def test_the_saddlepoint_of_a_normal_variable_is_exact():
+  """Quantiles of a normal law of mean m: w = u = -m, and z = -sqrt(N) m."""
+  quantiles_N = stats.norm.ppf((np.arange(20_000) + 0.5) / 20_000)
+  means = np.array([0.3, 0.1, -0.2])
+  saddle = samples.saddlepoint(jnp.asarray(quantiles_N[:, None] + means))
+  np.testing.assert_allclose(saddle.w, -means, rtol=2e-3)
+  np.testing.assert_allclose(saddle.u, -means, rtol=2e-3)
+  z = samples.saddlepoint_level(saddle, 10.0)
+  np.testing.assert_allclose(z, -10 * means, rtol=1e-2)
 
 
-def test_edgeworth_level_sees_the_kurtosis():
-  """A sum of 8 Laplace variables, of excess kurtosis 3 / 8."""
-  rng = np.random.default_rng(0)
-  sums = rng.laplace(size=(400_000, 8)).sum(axis=1) / 4
-  levels = np.array([-2.5, -1.0, 1.0, 2.0])
-  z = samples.edgeworth_level(jnp.asarray(levels), 0.0, 3 / 8)
-  measured = (sums[:, None] < levels).mean(axis=0)
-  # 4 errors of a share of 400000 are .003.
-  np.testing.assert_allclose(stats.norm.cdf(z), measured, atol=4e-3)
-  assert abs(stats.norm.cdf(-1) - measured[1]) > 0.006
+@pytest.mark.parametrize("mean", [0.15, 0.4])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_saddlepoint_of_a_gamma_sum(mean, sign):
+  """Sums of N exponential variables, skewed to either side; exact to 2 %."""
+  quantiles_N = -np.log1p(-(np.arange(100_000) + 0.5) / 100_000)
+  d_N = sign * (quantiles_N - 1) + mean
+  saddle = samples.saddlepoint(jnp.asarray(d_N)[:, None])
+  for N in (4, 16, 64):
+    z = float(samples.saddlepoint_level(saddle, N**0.5)[0])
+    below = N * (1 - sign * mean)
+    law = stats.gamma(N)
+    exact = law.cdf(below) if sign == 1 else law.sf(below)
+    assert stats.norm.cdf(z) == pytest.approx(exact, rel=0.03)
+  if mean == 0.4:  # the normal law is far off in the tail
+    assert abs(stats.norm.cdf(-8 * mean) / exact - 1) > 0.3
+
+
+def test_the_rate_of_a_coin_is_that_of_chernoff():
+  """d = 1 or -1 with P(d = 1) = q: min_t E exp(t d) = 2 sqrt(q (1 - q))."""
+  q = 0.7
+  d_N = np.repeat([1.0, -1.0], [700, 300]) / np.sqrt(1 - (2 * q - 1) ** 2)
+  saddle = samples.saddlepoint(jnp.asarray(d_N)[:, None])
+  rate = np.exp(-(np.asarray(saddle.w) ** 2) / 2)
+  np.testing.assert_allclose(rate, 2 * np.sqrt(q * (1 - q)), rtol=1e-4)
+
+
+def test_the_saddlepoint_without_a_negative_sample():
+  d_N = np.repeat([0.0, 1.0], [30, 70]) / 0.7**0.5 / 0.3**0.5
+  saddle = samples.saddlepoint(jnp.asarray(d_N)[:, None])
+  rate = float(np.exp(-(saddle.w[0] ** 2) / 2))
+  assert rate == pytest.approx(0.3, rel=1e-3)  # all samples are 0
+  zero = samples.saddlepoint(jnp.zeros((10, 1)))
+  assert np.isfinite(samples.saddlepoint_level(zero, 2.0)).all()
 
 
 def _skewed_scores(key, N):
@@ -148,7 +170,7 @@ def _skewed_scores(key, N):
 
 
 def test_predicted_shares_against_sums_of_scores():
-  """Gamma sums: Edgeworth's series is right, the normal law is not."""
+  """Gamma sums: the saddlepoint is right, the normal law is not."""
   graph = graphs.from_parents([-1, 0, 0, 1, -1])
   sizes, repetitions = (4, 12, 30), 10_000
   predicted = jax.jit(
@@ -158,14 +180,18 @@ def test_predicted_shares_against_sums_of_scores():
     sums = _skewed_scores(jax.random.key(2 + m), repetitions * N)
     sums = sums.reshape(repetitions, N, 5, 5).sum(axis=1)
     measured_T = jax.vmap(samples.hits, (0, None))(sums, graph).mean(axis=0)
-    edgeworth_T = np.asarray(predicted.edgeworth_TxM[:, m])
+    saddlepoint_T = np.asarray(predicted.saddlepoint_TxM[:, m])
     # 4096 draws and 10000 repetitions: 4 errors of a share are .037.
-    np.testing.assert_allclose(edgeworth_T, measured_T, atol=0.037)
+    np.testing.assert_allclose(saddlepoint_T, measured_T, atol=0.037)
     union_T = np.asarray(predicted.union_TxM[:, m])
     assert (union_T <= predicted.normal_TxM[:, m] + 0.03).all()
-  assert abs(predicted.normal_TxM[2, 0] - predicted.edgeworth_TxM[2, 0]) > 0.02
-  np.testing.assert_array_equal(predicted.edgeworth_TxM[1], 1)  # one candidate
-  np.testing.assert_array_equal(predicted.edgeworth_TxM[::4], 0)
+  assert (
+    abs(predicted.normal_TxM[2, 0] - predicted.saddlepoint_TxM[2, 0]) > 0.02
+  )
+  np.testing.assert_array_equal(
+    predicted.saddlepoint_TxM[1], 1
+  )  # one candidate
+  np.testing.assert_array_equal(predicted.saddlepoint_TxM[::4], 0)
 
 
 def test_predicted_shares_of_a_negative_margin_fall_with_N():
@@ -178,7 +204,7 @@ def test_predicted_shares_of_a_negative_margin_fall_with_N():
   )
   expected = stats.norm.cdf(-0.2 * np.sqrt([1, 16, 256]))
   np.testing.assert_allclose(shares.normal_TxM[2], expected, atol=0.04)
-  np.testing.assert_allclose(shares.edgeworth_TxM[2], expected, atol=0.04)
+  np.testing.assert_allclose(shares.saddlepoint_TxM[2], expected, atol=0.04)
   np.testing.assert_allclose(shares.union_TxM[2], expected, atol=0.04)
 
 

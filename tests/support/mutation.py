@@ -529,8 +529,8 @@ FAULTS = (
   ),
   Fault(
     "icl_causal/analysis/samples",
-    "margins.kurtosis_T / root**2",
-    "margins.kurtosis_T * root**2",
+    "jnp.log(u / w) / (root * w)",
+    "jnp.log(w / u) / (root * w)",
   ),
   Fault(
     "icl_causal/analysis/bounds",
