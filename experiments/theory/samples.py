@@ -22,8 +22,8 @@ standard error over graphs, `half` that at which half of the graphs have all
 edges. `largest error` is the largest standard error of a share. `over the best`
 says whether a method is above the best possible by more than two standard
 errors of the difference at any N, with the largest difference in standard
-errors. A factor is the ratio of what two methods need. Eight minutes on two
-cores, and two more with PC.
+errors. A factor is the ratio of what two methods need. Ten minutes on two
+cores.
 """
 
 import numpy as np

@@ -17,7 +17,7 @@ import numpy as np
 
 from icl_causal.graphs import Graph
 
-_HALVINGS = 11
+_STEPS = 6  # of Newton's method
 _SMALL = 1e-3  # a margin without a sign, for which the saddlepoint is 0
 
 
@@ -284,8 +284,8 @@ def saddlepoint_level(saddle: Saddle, root) -> jax.Array:
 def saddlepoint(d_NxT) -> Saddle:
   """The saddlepoint of each column, over samples with variance 1 or 0.
 
-  Bisection for t from -4 to 1, then one step of Newton's method. Without a
-  negative sample t is -4.
+  Newton's method for t from -4 to 1, with bisection where it leaves the
+  bounds. Without a negative sample t is -4.
   """
   N, T = d_NxT.shape
 
@@ -294,18 +294,19 @@ def saddlepoint(d_NxT) -> Saddle:
     mean_T = (weight_NxT * d_NxT).sum(axis=0)
     return mean_T, (weight_NxT * d_NxT**2).sum(axis=0) - mean_T**2
 
-  def halve(_, bounds):
-    low_T, high_T = bounds
-    middle_T = (low_T + high_T) / 2
-    rises_T = moments(middle_T)[0] > 0
-    low_T = jnp.where(rises_T, low_T, middle_T)
-    return low_T, jnp.where(rises_T, middle_T, high_T)
+  def step(_, carry):
+    t_T, low_T, high_T = carry
+    mean_T, variance_T = moments(t_T)
+    low_T = jnp.where(mean_T > 0, low_T, t_T)
+    high_T = jnp.where(mean_T > 0, t_T, high_T)
+    newton_T = t_T - mean_T / jnp.where(variance_T > 0, variance_T, 1)
+    is_inside_T = (low_T <= newton_T) & (newton_T <= high_T)
+    t_T = jnp.where(is_inside_T, newton_T, (low_T + high_T) / 2)
+    return t_T, low_T, high_T
 
-  start = jnp.full(T, -4.0), jnp.full(T, 1.0)
-  low_T, high_T = jax.lax.fori_loop(0, _HALVINGS, halve, start)
-  mean_T, variance_T = moments((low_T + high_T) / 2)
-  newton_T = -mean_T / jnp.where(variance_T > 0, variance_T, 1)
-  t_T = jnp.clip((low_T + high_T) / 2 + newton_T, low_T, high_T)
+  low_T, high_T = jnp.full(T, -4.0), jnp.full(T, 1.0)
+  start_T = jnp.clip(-d_NxT.mean(axis=0), low_T, high_T)
+  t_T, _, _ = jax.lax.fori_loop(0, _STEPS, step, (start_T, low_T, high_T))
   K_T = special.logsumexp(d_NxT * t_T[None, :], axis=0) - jnp.log(N)
   spread_T = jnp.sqrt(jnp.maximum(moments(t_T)[1], 0))
   w_T = jnp.sign(t_T) * jnp.sqrt(jnp.maximum(-2 * K_T, 0))
