@@ -23,7 +23,7 @@ The tasks are:
 
 Each graph is trained from several seeds, with fresh prompts in each step. A
 ratio is measured / predicted, over edges and seeds. Standard errors are over
-graphs (bootstrap), for `pairs` over seeds. Three minutes on two cores.
+graphs (bootstrap), for `pairs` over seeds. Two minutes on two cores.
 """
 
 import numpy as np
