@@ -52,7 +52,7 @@ class Measured(NamedTuple):
 
   Attributes:
     hits_GxNxM: number of edges found by each of `SCORES`.
-    rooted_GxN: by the best possible method that is not told the roots.
+    rooted_GxN: by the best possible method that does not know the roots.
     false_GxN: number of roots to which that method gives a parent.
   """
 
@@ -209,11 +209,11 @@ def _predict(config, setting: Setting, graph: Graph, number, alpha):
     draw_key, score_NxTxT, graph, config.num_prompts, config.num_draws
   )
 
-  def told(x_T, kernel):
+  def gain(x_T, kernel):
     score_TxT = likelihood.likelihood_score(x_T, kernel)
     return bounds.parent_information(score_TxT, graph)
 
-  information_T = jax.vmap(told)(batch.x_T, batch.kernel).mean(axis=0)
+  information_T = jax.vmap(gain)(batch.x_T, batch.kernel).mean(axis=0)
   B_TxT, _ = information.expected(
     kernel_key,
     graph,

@@ -1,15 +1,15 @@
 """Sample complexity: the edges that each method finds in N prompts.
 
 A method finds the edge of a position if the top entry j < i of its row is the
-parent. It is told that the position has a parent, except where a row of the
+parent. It knows that the position has a parent, except where a row of the
 table says otherwise. All methods have the same prompts and graphs.
 
 - `gradient`: one gradient of layer 1 on N prompts.
 - `best possible`: the kernel of each prompt is known. Its row argmax is the
   exact posterior mode of a parent uniform on j < i, as in these forests, so no
   method finds more edges on average. `genie`: the kernel is unknown, and all
-  other edges are told.
-- `likelihood ascent`: from the prompts alone, roots not told.
+  other edges are known.
+- `likelihood ascent`: from the prompts alone, roots unknown.
 - `conditional`: plug-in information, several sequences for each kernel.
   `pooled`: over all prompts, with Chow-Liu and, if causal-learn is installed,
   PC.
@@ -79,7 +79,7 @@ GUARANTEED = "guaranteed for the best possible (Bhattacharyya)"
 NO_METHOD = "no method above (Bhattacharyya)"
 FANO = "no method above (Fano)"
 GUESS = "guess"
-ROOTED = "best possible, roots not told"
+ROOTED = "best possible, roots unknown"
 _FIGURE = (
   sample_curves.SOFT,
   SADDLE,

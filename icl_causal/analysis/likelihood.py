@@ -74,7 +74,7 @@ def left_out_score(
 
     log (n(s_j, s_i) + alpha) / (n(s_j, .) + S alpha).
 
-  With the true graph, it is the score of a genie, who is told all other edges.
+  With the true graph, it is the score of a genie, who knows all other edges.
   Summed over prompts it is the log posterior of p(i), for a uniform parent and
   root laws that do not depend on the rows; stationary roots say a little more
   about the kernel. `likelihood_ascent` has no genie. Ours.
