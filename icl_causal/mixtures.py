@@ -64,12 +64,12 @@ def mixture_weights(f_NxS, p_KxNxS) -> tuple[jax.Array, jax.Array]:
     size = 1 / jnp.maximum(fastest / _TO_BOUNDARY, 1)
     return w_K + size * change_K, z_K + size * z_change_K, num_steps + 1
 
-  def goes_on(carry):
+  def is_not_done(carry):
     w_K, z_K, num_steps = carry
     return (w_K @ z_K > _GAP) & (num_steps < _MAX_STEPS)
 
   start = jnp.full(K, 1 / K), jnp.ones(K), jnp.int32(0)
-  w_K, _, _ = jax.lax.while_loop(goes_on, newton, start)
+  w_K, _, _ = jax.lax.while_loop(is_not_done, newton, start)
   w_K = w_K / w_K.sum()
   # No term is below 0 but for rounding, so the sum is accurate near 0.
   left = special.kl_div(f_M, _matmul(w_K, p_KxM)).sum() / N

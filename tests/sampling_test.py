@@ -90,7 +90,7 @@ def test_resample_draws_whole_prompts_with_replacement():
   graph, prior = graphs.chain(5), priors.dirichlet(1.0)
   prompts = sampling.sample_batch(jax.random.key(0), graph, prior, 3, 8)
   drawn = sampling.resample(jax.random.key(1), prompts, 4000)
-  # The target tells the prompts apart.
+  # All targets are different.
   targets = [y_S.tobytes() for y_S in np.asarray(prompts.y_S)]
   index = np.array([targets.index(y.tobytes()) for y in np.asarray(drawn.y_S)])
   np.testing.assert_array_equal(drawn.x_T, prompts.x_T[index])
