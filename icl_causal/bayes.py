@@ -6,7 +6,8 @@ Each maps one prompt to a law on the S states:
 - `edge_posterior` uses the tokens, the graph and the prior, but no root tokens;
 - `exact_posterior` uses all tokens, the graph and the prior;
   `dirichlet_posterior` and `sampled_posterior` are its two estimates.
-`entropy` is the loss of the predictor that knows the kernel.
+`entropy` is the loss of the predictor that knows the kernel. `running` has
+them at every position, and `latent` has those for a graph drawn from a list.
 """
 
 import math
@@ -21,6 +22,9 @@ from icl_causal import checks
 from icl_causal import priors
 from icl_causal import sampling
 from icl_causal.graphs import Graph
+from icl_causal.latent import graph_posterior as graph_posterior
+from icl_causal.latent import model_average as model_average
+from icl_causal.latent import most_likely_graph as most_likely_graph
 
 # Below it, draws of a kernel underflow to reducible kernels too often.
 MIN_ALPHA = 0.01

@@ -6,6 +6,7 @@ s_1, .., s_T are positions 0, .., T-1, and its s_{T+1} is the target.
 """
 
 from collections.abc import Iterable, Sequence
+import itertools
 from typing import NamedTuple
 
 import chex
@@ -178,6 +179,106 @@ def in_slots(graph: Graph, slot_T, K: int) -> Graph:
     jnp.where(is_slot_TxK, graph.parents_TxK, NO_PARENT),
     jnp.where(jnp.arange(K) == 0, graph.target_K, NO_PARENT),
   )
+
+
+def lags(T: int, lag_M: Sequence[int]) -> Graph:
+  """One graph for each lag k: the parent of position i is i - k.
+
+  The first max(lag_M) positions are roots in every graph, and the parent of the
+  target is T - k. The task of selective induction heads (D'Angelo et al.,
+  2025).
+
+  Args:
+    T: positions.
+    lag_M: distinct lags from 1 to T - 1.
+
+  Returns:
+    M graphs along a leading axis, for `sampling.sample_latent`.
+  """
+  lag_M = tuple(lag_M)
+  if not lag_M or len(set(lag_M)) < len(lag_M):
+    raise ValueError(f"lags must be distinct, at least one, got {lag_M}")
+  if not 1 <= min(lag_M) <= max(lag_M) < T:
+    raise ValueError(f"lags must be from 1 to T - 1 = {T - 1}, got {lag_M}")
+  first = max(lag_M)
+  return stack(
+    from_parents(
+      [NO_PARENT] * first + [i - k for i in range(first, T)], [T - k]
+    )
+    for k in lag_M
+  )
+
+
+def tree_examples(num_examples: int, length: int) -> Graph:
+  """Examples that share a parent tree: one graph for each tree.
+
+  A prompt has `num_examples` examples of `length` tokens, and a last one
+  without its last token, which is the target. In each example, the first
+  position is a root, and the parent of position i > 0 is one of the positions
+  0, .., i - 1 of the same example, the same in all examples. There are
+  (length - 1)! trees. After the task of "How Transformers Learn Causal
+  Structures In-Context" (ICLR 2026).
+
+  Returns:
+    (length - 1)! graphs over T = (num_examples + 1) * length - 1 positions,
+    along a leading axis.
+  """
+  if num_examples < 0 or not 2 <= length <= 7:
+    raise ValueError(
+      "tree examples need num_examples >= 0 and a length from 2 to 7, got "
+      f"{num_examples} and {length}"
+    )
+  trees_MxH = np.array(
+    [
+      [NO_PARENT, *tree]
+      for tree in itertools.product(*map(range, range(1, length)))
+    ]
+  )
+  starts_L = length * np.arange(num_examples + 1)
+  parents_MxLxH = np.where(
+    trees_MxH[:, None] >= 0, starts_L[:, None] + trees_MxH[:, None], NO_PARENT
+  )
+  parents_MxT = parents_MxLxH.reshape(len(trees_MxH), -1).astype(np.int32)
+  return Graph(
+    jnp.asarray(parents_MxT[:, :-1, None]), jnp.asarray(parents_MxT[:, -1:])
+  )
+
+
+def stack(graphs: Iterable[Graph]) -> Graph:
+  """Graphs of one size along a leading axis."""
+  return jax.tree.map(lambda *leaves: jnp.stack(leaves), *graphs)
+
+
+def shared(graphs: Graph) -> Graph:
+  """The edges that all graphs have, as one graph; a single graph stays itself.
+
+  Args:
+    graphs: along a leading axis; or one graph.
+  """
+  if graphs.parents_TxK.ndim == 2:
+    return graphs
+
+  def common(parents_Mx):
+    is_same = (parents_Mx == parents_Mx[:1]).all(axis=0)
+    return jnp.where(is_same, parents_Mx[0], NO_PARENT)
+
+  return jax.tree.map(common, graphs)
+
+
+def next_parents(graph: Graph) -> jax.Array:
+  """The parents of the token after each position, T x K.
+
+  The graph shifted by one: row t has the parents of position t + 1, and the
+  last row those of the target.
+  """
+  return jnp.concatenate([graph.parents_TxK[1:], graph.target_K[None]])
+
+
+def is_query(graph: Graph) -> jax.Array:
+  """For each position, whether it is the query: the last, without parents."""
+  T = len(graph.parents_TxK)
+  has_none_T = (graph.parents_TxK == NO_PARENT).all(axis=1)
+  return has_none_T & (jnp.arange(T) == T - 1)
 
 
 def edges(graph: Graph) -> list[tuple[int, int]]:

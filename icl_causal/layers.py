@@ -1,4 +1,4 @@
-"""The MLP and the initial values of `models.Standard`."""
+"""Initial values of the models, and the MLP of `models.Standard`."""
 
 from flax import linen as nn
 import jax
@@ -116,3 +116,24 @@ def check_start(model):
     raise ValueError(f"sinks {sinks} must have one entry per layer")
   if model.beta0 and not (model.orthonormal and heads == (1, 1)):
     raise ValueError("beta0 needs heads (1, 1) and orthonormal embeddings")
+
+
+def add_matching(A_HxDxD, beta0, S: int, heads) -> jax.Array:
+  """The start of A2 of `models.Disentangled` with `beta0`, for two layers."""
+  copies = 1 + heads[0]
+  width = A_HxDxD.shape[-1] // copies
+  A = A_HxDxD.reshape(-1, copies, width, copies, width)
+  for copy in range(1, copies):
+    query = 0 if copy == 1 else copy
+    block = (slice(None), query, slice(S), copy, slice(S))
+    A = A.at[block].add(beta0 * jnp.eye(S))
+  return A.reshape(A_HxDxD.shape)
+
+
+def add_copying(W_DxS, beta0, heads) -> jax.Array:
+  """The start of W of `models.Disentangled` with `beta0`, for two layers."""
+  if not beta0:
+    return W_DxS
+  S = W_DxS.shape[1]
+  W = W_DxS.reshape(1 + heads[1], 1 + heads[0], -1, S)
+  return W.at[1:, 0, :S].add(beta0 * jnp.eye(S)[None]).reshape(W_DxS.shape)

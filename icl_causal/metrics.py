@@ -25,12 +25,15 @@ def loss(f_S, y_S, epsilon=0.0) -> jax.Array:
   """-sum_s y_s log(f_s + epsilon), in nats (section 2 of the paper).
 
   Args:
-    f_S: the predicted law.
-    y_S: the soft target pi(. | s_T).
+    f_S: the predicted law; or f_TxS at every position, whose losses are
+      averaged.
+    y_S: the soft target pi(. | s_T), or y_TxS.
     epsilon: keeps the logarithm finite for models whose f_S may be 0.
   """
-  chex.assert_rank([f_S, y_S], 1)
+  chex.assert_rank([f_S, y_S], {1, 2})
   chex.assert_equal_shape([f_S, y_S])
+  if f_S.ndim == 2:
+    return jax.vmap(loss, (0, 0, None))(f_S, y_S, epsilon).mean()
   return -special.xlogy(y_S, f_S + epsilon).sum()
 
 

@@ -3,8 +3,10 @@
 A model maps tokens to `(f_S, out)`. f_S is the predicted law of s_{T+1}; `out`
 has `logits_S`, if the model has logits, and for each layer l the attention maps
 `attention_l`, heads x T x T. The last layer is computed at the last position
-only, so its maps are heads x T. Models take one prompt; the caller vmaps. In
-all formulas, mask is the causal mask, which includes the diagonal.
+only, so its maps are heads x T. With `every`, it is computed at each position:
+its maps are heads x T x T, and row t of f_TxS and of `logits_TxS` predicts the
+token after position t. Models take one prompt; the caller vmaps. In all
+formulas, mask is the causal mask, which includes the diagonal.
 """
 
 import functools
@@ -19,6 +21,7 @@ from icl_causal import blocks
 from icl_causal import layers
 from icl_causal import mixes
 from icl_causal import sampling
+from icl_causal.relative import Relative as Relative
 
 Mlp = Literal["none", "of_attention", "residual"]
 MLPS: tuple[Mlp, ...] = get_args(Mlp)
@@ -45,16 +48,18 @@ class Reduced(nn.Module):
     T: positions.
     beta0: A2 starts at beta0 times the identity.
     heads: of layer 1; 0 for the single-parent form.
+    every: whether to predict at every position.
   """
 
   S: int
   T: int
   beta0: float = 0.0
   heads: int = 0
+  every: bool = False
 
   @nn.compact
   def __call__(self, x_T: jax.Array) -> tuple[jax.Array, dict]:
-    """(f_S, out) for one prompt; `out` has no logits."""
+    """(f_S, out) for one prompt, or (f_TxS, out); `out` has no logits."""
     sampling.check_tokens(x_T, self.S, self.T)
     token_TxS = jax.nn.one_hot(x_T, self.S, dtype=jnp.result_type(float))
     slots = (self.heads,) if self.heads else ()
@@ -63,16 +68,21 @@ class Reduced(nn.Module):
     mask_TxT = jnp.where(jnp.tri(self.T, dtype=bool), 0, -jnp.inf)
     if not self.heads:
       maps = [jax.nn.softmax(A1 + mask_TxT)]
-      scores_T = maps[0] @ (token_TxS @ (token_TxS[-1] @ A2))
+      slots = [(maps[0], token_TxS if self.every else token_TxS[-1], A2)]
     else:
       maps = [jax.nn.softmax(A1_TxT + mask_TxT) for A1_TxT in A1]
-      scores_T = sum(
-        copy_TxT @ (token_TxS @ (copy_TxT[-1] @ token_TxS @ A2_SxS))
-        for copy_TxT, A2_SxS in zip(maps, A2, strict=True)
-      )
-    match_T = jax.nn.softmax(jnp.asarray(scores_T))
-    out = {"attention_1": jnp.stack(maps), "attention_2": match_T[None]}
-    return match_T @ token_TxS, out
+      slots = [
+        (copy_TxT, (copy_TxT if self.every else copy_TxT[-1]) @ token_TxS, A)
+        for copy_TxT, A in zip(maps, A2, strict=True)
+      ]
+    # Each slot has the maps, the queries, of shape S or T x S, and its A2.
+    scores = [
+      copy_TxT @ (token_TxS @ (queries @ A).T) for copy_TxT, queries, A in slots
+    ]
+    scores = sum(scores[1:], scores[0])
+    match = jax.nn.softmax(scores.T + mask_TxT if self.every else scores)
+    out = {"attention_1": jnp.stack(maps), "attention_2": match[None]}
+    return match @ token_TxS, out
 
   read_out = "linear"
 
@@ -156,33 +166,43 @@ class Disentangled(_Layered):
       tokens that layer 2 copies. This breaks the sign symmetry of the zero
       start, from which layer 1 may learn to attend to all positions but the
       parent, and the symmetry between heads. Ours, after Algorithm 1.
+    every: whether to predict at every position.
   """
 
   noise: float = 0.0
   beta0: float = 0.0
+  every: bool = False
 
   @nn.compact
   def __call__(self, x_T: jax.Array) -> tuple[jax.Array, dict]:
-    """(f_S, out) for the tokens of one prompt."""
+    """(f_S, out) for the tokens of one prompt, or (f_TxS, out)."""
     sampling.check_tokens(x_T, self.S, self.T)
     token_TxS = jax.nn.one_hot(x_T, self.S, dtype=jnp.result_type(float))
     mask_TxT = jnp.where(jnp.tri(self.T, dtype=bool), 0, -jnp.inf)
     stream: list = [None]
-    out = {}
+    out, maps = {}, []
     for layer, num_heads in enumerate(self.heads, start=1):
       width = len(stream) * (self.S + self.T)
       shape = (num_heads, width, width)
       A_HxDxD = self.param(f"A{layer}", self._start_A, shape, layer)
       queries, mask = stream, mask_TxT
-      if layer == len(self.heads):
+      is_last = layer == len(self.heads)
+      if is_last and not self.every:
         queries, mask = [mixes.last(mix, self.T) for mix in stream], mask[-1]
       maps = [
         jax.nn.softmax(mixes.scores(A, queries, stream, x_T, token_TxS) + mask)
         for A in A_HxDxD
       ]
+      out[f"attention_{layer}"] = jnp.stack(maps)
+      if is_last and self.every:
+        break
       copies = [mixes.compose(att, mix) for att in maps for mix in stream]
       stream = [*queries, *copies]
-      out[f"attention_{layer}"] = jnp.stack(maps)
+    if self.every:
+      shape = ((1 + len(maps)) * len(stream) * (self.S + self.T), self.S)
+      W_DxS = self.param("W", self._start_W, shape)
+      out["logits_TxS"] = mixes.read_out(W_DxS, maps, stream, x_T, self.S)
+      return jax.nn.softmax(out["logits_TxS"]), out
     h_D = jnp.concatenate([h for mix in stream for h in (mix @ token_TxS, mix)])
     W_DxS = self.param("W", self._start_W, (h_D.size, self.S))
     out["logits_S"] = h_D @ W_DxS
@@ -212,23 +232,12 @@ class Disentangled(_Layered):
       return A_HxDxD
     if len(self.heads) != 2:
       raise ValueError(f"beta0 is for two layers, got {len(self.heads)}")
-    sizes = (1 + self.heads[0], self.S + self.T)
-    A = A_HxDxD.reshape(-1, *sizes, *sizes)
-    for copy in range(1, sizes[0]):
-      query = 0 if copy == 1 else copy
-      block = (slice(None), query, slice(self.S), copy, slice(self.S))
-      A = A.at[block].add(self.beta0 * jnp.eye(self.S))
-    return A.reshape(shape)
+    return layers.add_matching(A_HxDxD, self.beta0, self.S, self.heads)
 
   def _start_W(self, key, shape):
     del key
     W_DxS = jnp.zeros(shape)
-    if not self.beta0:
-      return W_DxS
-    sizes = (1 + self.heads[1], 1 + self.heads[0], self.S + self.T)
-    eye = self.beta0 * jnp.eye(self.S)[None]
-    W = W_DxS.reshape(*sizes, self.S)
-    return W.at[1:, 0, : self.S].add(eye).reshape(shape)
+    return layers.add_copying(W_DxS, self.beta0, self.heads)
 
 
 class Standard(_Layered):
@@ -267,6 +276,7 @@ class Standard(_Layered):
       that layer 2 attends to the query if nothing matches; () for zeros. Ours.
     scaled_biases: whether the biases of MLPs are multiplied by sqrt(D), as in
       the paper's code. Under Adam they then change sqrt(D) times as fast.
+    every: whether to predict at every position.
   """
 
   width: int
@@ -277,6 +287,7 @@ class Standard(_Layered):
   beta0: float = 0.0
   sinks: tuple[float, ...] = ()
   scaled_biases: bool = False
+  every: bool = False
 
   def __post_init__(self):
     if self.mlp not in MLPS:
@@ -287,7 +298,7 @@ class Standard(_Layered):
 
   @nn.compact
   def __call__(self, x_T: jax.Array) -> tuple[jax.Array, dict]:
-    """(f_S, out) for the tokens of one prompt."""
+    """(f_S, out) for the tokens of one prompt, or (f_TxS, out)."""
     sampling.check_tokens(x_T, self.S, self.T)
     D = self.width
     gauss = nn.initializers.normal(D**-0.5)
@@ -309,7 +320,7 @@ class Standard(_Layered):
       A_HxDxD = self.param(f"A{layer}", start_A, shape, E_SxD, P_TxD, V_HxDxD)
       V_HxDxD = self.param(f"V{layer}", start_V, shape)
       queries = keys_TxD = self._normed(h, f"norm{layer}")
-      if layer == len(self.heads):
+      if layer == len(self.heads) and not self.every:
         queries, h, mask = keys_TxD[-1], h[-1], mask[-1]
       maps = [
         jax.nn.softmax(scale * (queries @ A_DxD @ keys_TxD.T) + mask)
@@ -326,8 +337,9 @@ class Standard(_Layered):
         h = h + self._mlp(self._normed(h, f"mlp{layer}_norm"), f"mlp{layer}")
       out[f"attention_{layer}"] = jnp.stack(maps)
     W_DxS = self.param("W", layers.start_W, self.beta0, E_SxD, V_HxDxD)
-    out["logits_S"] = self._normed(h, "norm_out") @ W_DxS
-    return jax.nn.softmax(out["logits_S"]), out
+    logits = self._normed(h, "norm_out") @ W_DxS
+    out["logits_TxS" if self.every else "logits_S"] = logits
+    return jax.nn.softmax(logits), out
 
   def parameter_blocks(self, params: Any) -> list[blocks.ParameterBlock]:
     """Layer-1 scores and logits of the embeddings, without norms."""

@@ -8,6 +8,7 @@ from jax import core
 from jax import numpy as jnp
 import numpy as np
 
+from icl_causal import graphs
 from icl_causal.graphs import Graph
 from icl_causal.priors import Prior
 
@@ -17,16 +18,21 @@ class Prompt(NamedTuple):
 
   Attributes:
     x_T: int32, the tokens s_1, .., s_T.
-    y_S: the law of s_{T+1} given its parents; the soft target.
+    y_S: the law of s_{T+1} given its parents; the soft target. With `every`,
+      y_TxS, the law of the token after each position.
     kernel: (S+1,)*K + (S,), the kernel from which the tokens are drawn.
+    index: int32, which graph of a list the prompt is drawn from, or None.
   """
 
   x_T: jax.Array
   y_S: jax.Array
   kernel: jax.Array
+  index: jax.Array | None = None
 
 
-def sample_prompt(key, graph: Graph, prior: Prior, S: int) -> Prompt:
+def sample_prompt(
+  key, graph: Graph, prior: Prior, S: int, every: bool = False
+) -> Prompt:
   """Draws a kernel from the prior, then the tokens along the graph.
 
   s_i ~ kernel[s_{p_1(i)}, .., s_{p_K(i)}], with index S for an absent parent. A
@@ -38,6 +44,7 @@ def sample_prompt(key, graph: Graph, prior: Prior, S: int) -> Prompt:
     graph: over T positions.
     prior: (key, S, K) -> kernel.
     S: number of states, at least 2.
+    every: whether the prompt has a target at every position.
   """
   chex.assert_rank(list(graph), [2, 1])
   if S < 2:
@@ -51,7 +58,7 @@ def sample_prompt(key, graph: Graph, prior: Prior, S: int) -> Prompt:
   uniform_S = jnp.full((1, S), 1 / S, kernel.dtype)
   cdf_MxS = jnp.cumsum(jnp.concatenate([rows_MxS, uniform_S]), axis=1)
   query_row = rows_MxS.shape[0]
-  is_query_T = (jnp.arange(T) == T - 1) & (graph.parents_TxK < 0).all(axis=1)
+  is_query_T = graphs.is_query(graph)
   u_T = jax.random.uniform(token_key, (T,))
 
   def draw(seen_T, position):
@@ -62,15 +69,64 @@ def sample_prompt(key, graph: Graph, prior: Prior, S: int) -> Prompt:
 
   positions = (jnp.arange(T), graph.parents_TxK, is_query_T, u_T)
   x_T, _ = jax.lax.scan(draw, jnp.zeros(T, jnp.int32), positions)
+  if every:
+    return Prompt(x_T, next_laws(x_T, graph, kernel), kernel)
   return Prompt(x_T, rows_MxS[table_row(x_T, graph.target_K, S)], kernel)
 
 
-def sample_batch(
-  key, graph: Graph, prior: Prior, S: int, batch_size: int
+def sample_latent(
+  key, graphs_M: Graph, prior: Prior, S: int, every: bool = False
 ) -> Prompt:
-  """`batch_size` independent prompts on one graph, along a leading axis."""
+  """Draws a graph of a list uniformly, then a prompt on it.
+
+  Args:
+    key: a typed key.
+    graphs_M: M graphs of one size along a leading axis, such as `graphs.lags`.
+    prior: (key, S, K) -> kernel.
+    S: number of states, at least 2.
+    every: as for `sample_prompt`.
+
+  Returns:
+    The prompt, with the index of its graph.
+  """
+  chex.assert_rank(list(graphs_M), [3, 2])
+  graph_key, prompt_key = jax.random.split(key)
+  index = jax.random.randint(graph_key, (), 0, len(graphs_M.target_K))
+  graph = jax.tree.map(lambda a: a[index], graphs_M)
+  prompt = sample_prompt(prompt_key, graph, prior, S, every)
+  return prompt._replace(index=index)
+
+
+def sample_batch(
+  key, graph: Graph, prior: Prior, S: int, batch_size: int, every: bool = False
+) -> Prompt:
+  """`batch_size` independent prompts along a leading axis.
+
+  With a list of graphs along a leading axis, every prompt draws its own graph.
+  """
+  is_list = graph.parents_TxK.ndim == 3
+  one = sample_latent if is_list else sample_prompt
   keys_B = jax.random.split(key, batch_size)
-  return jax.vmap(lambda key: sample_prompt(key, graph, prior, S))(keys_B)
+  return jax.vmap(lambda key: one(key, graph, prior, S, every))(keys_B)
+
+
+def next_laws(x_T, graph: Graph, kernel) -> jax.Array:
+  """The law of the token after each position, given its parents: T x S.
+
+  The law of the query is uniform.
+
+  Args:
+    x_T: tokens.
+    graph: over T positions.
+    kernel: (S+1,)*K + (S,).
+  """
+  S = kernel.shape[-1]
+  rows_T = jax.vmap(lambda parents_K: table_row(x_T, parents_K, S))(
+    graphs.next_parents(graph)
+  )
+  y_TxS = kernel.reshape(-1, S)[rows_T]
+  is_query_T = jnp.append(graphs.is_query(graph)[1:], False)
+  return jnp.where(is_query_T[:, None], 1 / S, y_TxS)
 
 
 def resample(key, prompts: Prompt, batch_size: int, num_prompts=None) -> Prompt:

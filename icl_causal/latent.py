@@ -1,0 +1,134 @@
+"""Baselines for prompts whose graph is drawn from a list.
+
+All of them start from the predictor of each graph. If the kernel is known, it
+is the law of the next token given its parents; if the rows of the kernel are
+Dirichlet(alpha), it is the edge posterior. `law` is the kernel or alpha:
+
+    kernel   (S+1,)*K + (S,)
+    alpha    a number; exact if the root law is `root_law`, uniform or dirichlet
+
+The probability of the tokens under a graph is the product of its predictions of
+them, so the posterior of the graph has a closed form (D'Angelo et al., 2025,
+for a known kernel; ours for a new one). The graphs are equally likely a priori.
+
+Each function takes the tokens of one prompt and returns its value at the last
+position, or with `every` at each position, from the tokens up to it.
+"""
+
+import chex
+import jax
+from jax import numpy as jnp
+
+from icl_causal import priors
+from icl_causal import running
+from icl_causal import sampling
+from icl_causal.graphs import Graph
+
+
+def graph_posterior(
+  x_T,
+  graphs_M: Graph,
+  law,
+  S: int,
+  root_law: priors.RootLaw = "uniform",
+  every: bool = False,
+) -> jax.Array:
+  """The probability of each graph given the tokens: w_M, or w_TxM.
+
+  Args:
+    x_T: tokens.
+    graphs_M: M graphs along a leading axis.
+    law: the kernel, or alpha.
+    S: number of states.
+    root_law: of the prior, if `law` is alpha.
+    every: whether to return the posterior after each position.
+  """
+  f_MxTxS = graph_predictions(x_T, graphs_M, law, S, root_law)
+  w_TxM = jax.nn.softmax(_log_likelihoods(x_T, f_MxTxS).T)
+  return w_TxM if every else w_TxM[-1]
+
+
+def model_average(
+  x_T,
+  graphs_M: Graph,
+  law,
+  S: int,
+  root_law: priors.RootLaw = "uniform",
+  every: bool = False,
+) -> jax.Array:
+  """The Bayes predictor: the predictions of the graphs by their posterior.
+
+  The arguments are those of `graph_posterior`. Returns f_S, or f_TxS.
+  """
+  f_MxTxS = graph_predictions(x_T, graphs_M, law, S, root_law)
+  w_TxM = jax.nn.softmax(_log_likelihoods(x_T, f_MxTxS).T)
+  f_TxS = jnp.einsum("tm,mts->ts", w_TxM, f_MxTxS, precision="highest")
+  return f_TxS if every else f_TxS[-1]
+
+
+def most_likely_graph(
+  x_T,
+  graphs_M: Graph,
+  law,
+  S: int,
+  root_law: priors.RootLaw = "uniform",
+  every: bool = False,
+) -> jax.Array:
+  """The prediction of the graph that is most likely; the first of several.
+
+  The arguments are those of `graph_posterior`. Returns f_S, or f_TxS.
+  """
+  f_MxTxS = graph_predictions(x_T, graphs_M, law, S, root_law)
+  best_T = _log_likelihoods(x_T, f_MxTxS).argmax(axis=0)
+  f_TxS = f_MxTxS[best_T, jnp.arange(len(x_T))]
+  return f_TxS if every else f_TxS[-1]
+
+
+def even_mixture(
+  x_T,
+  graphs_M: Graph,
+  law,
+  S: int,
+  root_law: priors.RootLaw = "uniform",
+  every: bool = False,
+) -> jax.Array:
+  """The mean of the predictions of the graphs: the line to beat.
+
+  The arguments are those of `graph_posterior`. Returns f_S, or f_TxS.
+  """
+  f_MxTxS = graph_predictions(x_T, graphs_M, law, S, root_law)
+  f_TxS = f_MxTxS.mean(axis=0)
+  return f_TxS if every else f_TxS[-1]
+
+
+def graph_predictions(
+  x_T, graphs_M: Graph, law, S: int, root_law: priors.RootLaw = "uniform"
+) -> jax.Array:
+  """The predictions of each graph at every position, M x T x S.
+
+  The arguments are those of `graph_posterior`.
+
+  Raises:
+    ValueError: if `law` is alpha and the root law stationary, for which no
+      closed form is known to us.
+  """
+  chex.assert_rank(list(graphs_M), [3, 2])
+  if jnp.ndim(law):
+    return jax.vmap(lambda graph: sampling.next_laws(x_T, graph, law))(graphs_M)
+  if root_law == "stationary":
+    raise ValueError(
+      "the posterior of a graph has a closed form for root_law 'uniform' or "
+      "'dirichlet', not 'stationary'"
+    )
+  return jax.vmap(
+    lambda graph: running.edge_posterior(x_T, graph, law, S, root_law)
+  )(graphs_M)
+
+
+def _log_likelihoods(x_T, f_MxTxS) -> jax.Array:
+  """The log-probability of the tokens up to each position, M x T, in nats.
+
+  Without the first token, which is a root in every graph.
+  """
+  log_f_MxT = jnp.log(f_MxTxS[:, jnp.arange(len(x_T) - 1), x_T[1:]])
+  return jnp.pad(jnp.cumsum(log_f_MxT, axis=1), ((0, 0), (1, 0)))
