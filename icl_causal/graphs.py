@@ -181,31 +181,31 @@ def in_slots(graph: Graph, slot_T, K: int) -> Graph:
   )
 
 
-def lags(T: int, lag_M: Sequence[int]) -> Graph:
+def lags(T: int, lags: Sequence[int]) -> Graph:
   """One graph for each lag k: the parent of position i is i - k.
 
-  The first max(lag_M) positions are roots in every graph, and the parent of the
+  The first max(lags) positions are roots in every graph, and the parent of the
   target is T - k. The task of selective induction heads (D'Angelo et al.,
   2025).
 
   Args:
     T: positions.
-    lag_M: distinct lags from 1 to T - 1.
+    lags: distinct lags from 1 to T - 1.
 
   Returns:
     M graphs along a leading axis, for `sampling.sample_latent`.
   """
-  lag_M = tuple(lag_M)
-  if not lag_M or len(set(lag_M)) < len(lag_M):
-    raise ValueError(f"lags must be distinct, at least one, got {lag_M}")
-  if not 1 <= min(lag_M) <= max(lag_M) < T:
-    raise ValueError(f"lags must be from 1 to T - 1 = {T - 1}, got {lag_M}")
-  first = max(lag_M)
+  lags = tuple(lags)
+  if not lags or len(set(lags)) < len(lags):
+    raise ValueError(f"lags must be distinct, at least one, got {lags}")
+  if not 1 <= min(lags) <= max(lags) < T:
+    raise ValueError(f"lags must be from 1 to T - 1 = {T - 1}, got {lags}")
+  first = max(lags)
   return stack(
     from_parents(
       [NO_PARENT] * first + [i - k for i in range(first, T)], [T - k]
     )
-    for k in lag_M
+    for k in lags
   )
 
 

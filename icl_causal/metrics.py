@@ -11,6 +11,8 @@ from jax.scipy import special
 import numpy as np
 
 from icl_causal import bayes
+from icl_causal import priors
+from icl_causal import running
 from icl_causal.analysis.recovery import Recovery
 from icl_causal.graphs import Graph
 from icl_causal.mixtures import mixture_weights as mixture_weights
@@ -37,43 +39,69 @@ def loss(f_S, y_S, epsilon=0.0) -> jax.Array:
   return -special.xlogy(y_S, f_S + epsilon).sum()
 
 
-def predictor_laws(x_BxT, graph: Graph, alpha, S: int) -> dict:
+def predictor_laws(
+  x_BxT,
+  graph: Graph,
+  alpha,
+  S: int,
+  root_law: priors.RootLaw = "uniform",
+  every: bool = False,
+) -> dict:
   """The laws of the baselines in `bayes` on each prompt, by name.
 
   Args:
     x_BxT: the tokens of the prompts.
-    graph: of the prompts.
+    graph: of the prompts; or the graph of each prompt along a leading axis.
     alpha: concentration of the prior.
     S: number of states.
+    root_law: of the prior; used with `every` only.
+    every: whether to return the laws at every position, those in `running`.
 
   Returns:
-    Arrays B x S under `uniform`, `unigram`, `edge_posterior`.
+    Arrays B x S, or B x T x S, under `uniform`, `unigram`, `edge_posterior`.
   """
-  baselines = {
-    "uniform": lambda x_T: bayes.uniform(S),
-    "unigram": lambda x_T: bayes.unigram(x_T, S),
-    "edge_posterior": lambda x_T: bayes.edge_posterior(x_T, graph, alpha, S),
-  }
-  return {name: jax.vmap(f)(x_BxT) for name, f in baselines.items()}
+  T = x_BxT.shape[1]
+
+  def laws(x_T, graph):
+    if every:
+      return {
+        "uniform": running.uniform(T, S),
+        "unigram": running.unigram(x_T, S),
+        "edge_posterior": running.edge_posterior(
+          x_T, graph, alpha, S, root_law
+        ),
+      }
+    return {
+      "uniform": bayes.uniform(S),
+      "unigram": bayes.unigram(x_T, S),
+      "edge_posterior": bayes.edge_posterior(x_T, graph, alpha, S),
+    }
+
+  graph_axis = 0 if graph.parents_TxK.ndim == 3 else None
+  return jax.vmap(laws, (0, graph_axis))(x_BxT, graph)
 
 
-def predictor_losses(x_BxT, y_BxS, graph: Graph, alpha) -> dict:
+def predictor_losses(
+  x_BxT, y_BxS, graph: Graph, alpha, root_law: priors.RootLaw = "uniform"
+) -> dict:
   """The loss in nats of the baselines in `bayes` on each prompt, by name.
 
   Args:
     x_BxT: the tokens of the prompts.
-    y_BxS: the targets of the prompts.
-    graph: of the prompts.
+    y_BxS: the targets of the prompts; or y_BxTxS, at every position, over which
+      the losses are averaged.
+    graph: as for `predictor_laws`.
     alpha: concentration of the prior.
+    root_law: of the prior.
 
   Returns:
     Arrays of shape B under `uniform`, `unigram`, `edge_posterior`, `entropy`.
   """
-  laws = predictor_laws(x_BxT, graph, alpha, y_BxS.shape[-1])
-  losses = {
-    name: jax.vmap(loss)(law_BxS, y_BxS) for name, law_BxS in laws.items()
-  }
-  return losses | {"entropy": bayes.entropy(y_BxS)}
+  every, S = y_BxS.ndim == 3, y_BxS.shape[-1]
+  laws = predictor_laws(x_BxT, graph, alpha, S, root_law, every)
+  losses = {name: jax.vmap(loss)(law, y_BxS) for name, law in laws.items()}
+  entropy = bayes.entropy(y_BxS)
+  return losses | {"entropy": entropy.mean(axis=1) if every else entropy}
 
 
 class ExactLosses(NamedTuple):
@@ -83,7 +111,8 @@ class ExactLosses(NamedTuple):
     loss_M: of the estimate from all samples.
     half_loss_M: the mean over the two halves of the samples.
     effective_M: the effective sample sizes.
-    law_MxS: the estimate from all samples, or None if it is not kept.
+    law_MxS: the estimate from all samples, at the last position; None if it is
+      not kept.
   """
 
   loss_M: jax.Array
@@ -105,7 +134,8 @@ def exact_posterior_losses(
       `bayes.dirichlet_posterior` of a graph.
     key_M: a typed key for each prompt.
     x_MxT: the tokens of the prompts.
-    y_MxS: the targets of the prompts.
+    y_MxS: the targets of the prompts; or y_MxTxS, with estimates at every
+      position.
   """
 
   def one(prompt):
@@ -116,7 +146,7 @@ def exact_posterior_losses(
       loss(estimate.f_S, y_S),
       half_loss_2.mean(),
       estimate.effective,
-      estimate.f_S,
+      jnp.atleast_2d(estimate.f_S)[-1],
     )
 
   return jax.lax.map(one, (key_M, x_MxT, y_MxS))

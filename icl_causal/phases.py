@@ -19,9 +19,9 @@ import jax
 from jax import numpy as jnp
 import numpy as np
 
-from icl_causal import bayes
 from icl_causal import graphs
 from icl_causal import metrics
+from icl_causal import priors
 from icl_causal.graphs import Graph
 
 # In the order of what they use.
@@ -58,8 +58,9 @@ class Baselines(NamedTuple):
 
   Attributes:
     x_NxT: the tokens.
-    y_NxS: the targets.
-    laws: of the predictors by name, N x S; zeros if one is left out.
+    y_NxS: the targets; or y_NxTxS, over which losses are averaged.
+    laws: of the predictors at the last position by name, N x S; zeros if one is
+      left out.
     edge_loss: the mean loss of the edge posterior, in nats.
   """
 
@@ -70,7 +71,13 @@ class Baselines(NamedTuple):
 
 
 def baselines(
-  x_NxT, y_NxS, graph: Graph, wrong_graph: Graph, alpha, exact_NxS=None
+  x_NxT,
+  y_NxS,
+  graph: Graph,
+  wrong_graph: Graph | None,
+  alpha,
+  exact_NxS=None,
+  root_law: priors.RootLaw = "uniform",
 ) -> Baselines:
   """The predictors of a graph, and the edge posterior of a wrong one.
 
@@ -81,24 +88,30 @@ def baselines(
 
   Args:
     x_NxT: the tokens of the prompts.
-    y_NxS: their targets.
-    graph: of the prompts.
-    wrong_graph: a control, such as `graphs.rewire` of the graph.
+    y_NxS: their targets, or y_NxTxS.
+    graph: of the prompts; or the graph of each prompt along a leading axis.
+    wrong_graph: a control, such as `graphs.rewire` of the graph. None if the
+      graph is latent: then the edge posterior is no predictor either.
     alpha: concentration of the prior.
-    exact_NxS: the laws of the exact posterior; zeros if they are not reliable.
+    exact_NxS: the laws of the exact posterior at the last position; zeros if
+      they are not reliable.
+    root_law: of the prior.
 
   Returns:
     The laws under the names in `PREDICTORS`, without `exact_posterior` if there
     is no `exact_NxS`.
   """
   S = y_NxS.shape[-1]
-  of_graph = metrics.predictor_laws(x_NxT, graph, alpha, S)
-  of_wrong = metrics.predictor_laws(x_NxT, wrong_graph, alpha, S)
-  edge_loss = _mean_loss(of_graph["edge_posterior"], y_NxS)
-  laws = of_graph
+  losses = metrics.predictor_losses(x_NxT, y_NxS, graph, alpha, root_law)
+  edge_loss = losses["edge_posterior"].mean()
+  laws = metrics.predictor_laws(x_NxT, graph, alpha, S)
+  if wrong_graph is None:
+    del laws["edge_posterior"]
   if exact_NxS is not None:
     laws |= {"exact_posterior": exact_NxS}
-  laws |= {"wrong_graph": of_wrong["edge_posterior"]}
+  if wrong_graph is not None:
+    of_wrong = metrics.predictor_laws(x_NxT, wrong_graph, alpha, S)
+    laws |= {"wrong_graph": of_wrong["edge_posterior"]}
   distinct = {}
   for name, law_NxS in laws.items():
     is_new = jnp.array(True)
@@ -108,28 +121,36 @@ def baselines(
   return Baselines(x_NxT, y_NxS, distinct, edge_loss)
 
 
-def phase(f_NxS, attention_HxTxT, of: Baselines, graph: Graph, alpha) -> Phase:
+def phase(
+  f_NxS,
+  attention_HxTxT,
+  of: Baselines,
+  graph: Graph,
+  alpha,
+  root_law: priors.RootLaw = "uniform",
+) -> Phase:
   """Compares a model with predictors, and its layer 1 with the graph.
 
   Args:
-    f_NxS: the laws that the model predicts.
+    f_NxS: the laws that the model predicts at the last position.
     attention_HxTxT: the layer-1 maps, averaged over prompts.
     of: the same prompts, and the predictors on them.
-    graph: of the prompts.
+    graph: of the prompts, for parent slots; of a latent graph, the graphs.
     alpha: concentration of the prior.
+    root_law: of the prior.
   """
   laws_KxNxS = jnp.stack([*of.laws.values()])
   w_K, left = metrics.mixture_weights(f_NxS, laws_KxNxS)
   is_there_K = (laws_KxNxS > 0).any(axis=(1, 2))
   weights_K = jnp.where(is_there_K, w_K, jnp.nan)
-  decided, S = decided_graph(attention_HxTxT, graph), f_NxS.shape[1]
-  edge_NxS = jax.vmap(lambda x_T: bayes.edge_posterior(x_T, decided, alpha, S))(
-    of.x_NxT
+  decided = decided_graph(attention_HxTxT, graphs.shared(graph))
+  losses = metrics.predictor_losses(
+    of.x_NxT, of.y_NxS, decided, alpha, root_law
   )
   return Phase(
     dict(zip(of.laws, weights_K, strict=True)),
     left,
-    _mean_loss(edge_NxS, of.y_NxS),
+    losses["edge_posterior"].mean(),
     of.edge_loss,
   )
 
@@ -174,10 +195,6 @@ def decided_graph(attention_HxTxT, graph: Graph, threshold=0.5) -> Graph:
   fetched_K = decided(att_KxTxT[:, -1], graph.target_K == graphs.NO_PARENT)
   target_K = jnp.where(graph.target_K == T - 1, T - 1, fetched_K)
   return Graph(parents_KxT.T.astype(jnp.int32), target_K.astype(jnp.int32))
-
-
-def _mean_loss(law_NxS, y_NxS) -> jax.Array:
-  return jax.vmap(metrics.loss)(law_NxS, y_NxS).mean()
 
 
 def _head_of_slot(attention_HxTxT, graph: Graph) -> jax.Array:

@@ -21,13 +21,27 @@ class Prompt(NamedTuple):
     y_S: the law of s_{T+1} given its parents; the soft target. With `every`,
       y_TxS, the law of the token after each position.
     kernel: (S+1,)*K + (S,), the kernel from which the tokens are drawn.
-    index: int32, which graph of a list the prompt is drawn from, or None.
   """
 
   x_T: jax.Array
   y_S: jax.Array
   kernel: jax.Array
-  index: jax.Array | None = None
+
+
+class LatentPrompt(NamedTuple):
+  """A `Prompt` whose graph is drawn from a list.
+
+  Attributes:
+    x_T: as in `Prompt`.
+    y_S: as in `Prompt`.
+    kernel: as in `Prompt`.
+    index: int32, of the graph.
+  """
+
+  x_T: jax.Array
+  y_S: jax.Array
+  kernel: jax.Array
+  index: jax.Array
 
 
 def sample_prompt(
@@ -76,7 +90,7 @@ def sample_prompt(
 
 def sample_latent(
   key, graphs_M: Graph, prior: Prior, S: int, every: bool = False
-) -> Prompt:
+) -> LatentPrompt:
   """Draws a graph of a list uniformly, then a prompt on it.
 
   Args:
@@ -94,20 +108,32 @@ def sample_latent(
   index = jax.random.randint(graph_key, (), 0, len(graphs_M.target_K))
   graph = jax.tree.map(lambda a: a[index], graphs_M)
   prompt = sample_prompt(prompt_key, graph, prior, S, every)
-  return prompt._replace(index=index)
+  return LatentPrompt(*prompt, index)
 
 
 def sample_batch(
   key, graph: Graph, prior: Prior, S: int, batch_size: int, every: bool = False
 ) -> Prompt:
-  """`batch_size` independent prompts along a leading axis.
-
-  With a list of graphs along a leading axis, every prompt draws its own graph.
-  """
-  is_list = graph.parents_TxK.ndim == 3
-  one = sample_latent if is_list else sample_prompt
+  """`batch_size` independent prompts on one graph, along a leading axis."""
   keys_B = jax.random.split(key, batch_size)
-  return jax.vmap(lambda key: one(key, graph, prior, S, every))(keys_B)
+  return jax.vmap(lambda key: sample_prompt(key, graph, prior, S, every))(
+    keys_B
+  )
+
+
+def sample_latent_batch(
+  key,
+  graphs_M: Graph,
+  prior: Prior,
+  S: int,
+  batch_size: int,
+  every: bool = False,
+) -> LatentPrompt:
+  """`batch_size` independent prompts, each on its own graph of the list."""
+  keys_B = jax.random.split(key, batch_size)
+  return jax.vmap(lambda key: sample_latent(key, graphs_M, prior, S, every))(
+    keys_B
+  )
 
 
 def next_laws(x_T, graph: Graph, kernel) -> jax.Array:

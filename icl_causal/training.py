@@ -48,8 +48,9 @@ class Evaluation(NamedTuple):
     loss_N: the loss of each prompt, in nats; NaN if it is not evaluated.
     attention: each attention map in the model's `out`, averaged over prompts.
     first: of the first P prompts, each attention map, with a leading axis P,
-      and `law`, the predicted law P x S.
-    law_BxS: the predicted laws of the first batch; None if they are not kept.
+      and `law`, the predicted law P x S at the last position.
+    law_BxS: the predicted laws of the first batch at the last position; None if
+      they are not kept.
   """
 
   loss_N: jax.Array
@@ -247,7 +248,7 @@ def evaluate(
     params: of the model.
     model: maps tokens to (f_S, out).
     x_NxT: tokens; N is a multiple of `batch_size`.
-    y_NxS: targets.
+    y_NxS: targets; or y_NxTxS, over which the loss of a prompt is averaged.
     batch_size: static.
     epsilon: as in training.
     num_batches: only the first batches are evaluated, by default all; may be
@@ -257,21 +258,22 @@ def evaluate(
   Raises:
     ValueError: if N is not a multiple of `batch_size`.
   """
-  chex.assert_rank([x_NxT, y_NxS], 2)
+  chex.assert_rank([x_NxT, y_NxS], [2, {2, 3}])
   if len(x_NxT) % batch_size:
     raise ValueError(
       f"{len(x_NxT)} test prompts do not divide into batches of {batch_size}"
     )
   x_MxBxT, y_MxBxS = (
-    a.reshape(-1, batch_size, a.shape[1]) for a in (x_NxT, y_NxS)
+    a.reshape(-1, batch_size, *a.shape[1:]) for a in (x_NxT, y_NxS)
   )
   num = len(x_MxBxT) if num_batches is None else num_batches
 
   def one(x_T, y_S):
     f_S, out = model.apply({"params": params}, x_T)
     maps = {name: a for name, a in out.items() if name.startswith("attention")}
-    law_S = (f_S + epsilon) / (1 + f_S.size * epsilon)
-    return metrics.loss(law_S, y_S), {"law": law_S, **maps}
+    law_S = (f_S + epsilon) / (1 + f_S.shape[-1] * epsilon)
+    last_S = jnp.atleast_2d(law_S)[-1]
+    return metrics.loss(law_S, y_S), {"law": last_S, **maps}
 
   def batch(m) -> Evaluation:
     loss_B, out = jax.vmap(one)(x_MxBxT[m], y_MxBxS[m])
@@ -292,7 +294,7 @@ def evaluate(
 
   like = jax.eval_shape(batch, 0)
   zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), like)
-  none_MxB = jnp.full(y_MxBxS.shape[:2], jnp.nan)
+  none_MxB = jnp.full(x_MxBxT.shape[:2], jnp.nan)
   total = jax.lax.fori_loop(0, num, add, zeros._replace(loss_N=none_MxB))
   return total._replace(loss_N=total.loss_N.ravel())
 

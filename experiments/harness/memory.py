@@ -46,7 +46,7 @@ def needed(batch: Sequence[Run], at_once: int = 1) -> int:
     at_once: number of runs that a device draws or evaluates at once.
   """
   config, graph, _, _ = batch[0]
-  S, (T, K) = config.prior.S, graph.parents_TxK.shape
+  S, (T, K) = config.prior.S, graph.parents_TxK.shape[-2:]
   model = build.model(config, graph)
   shapes = jax.eval_shape(
     lambda key: model.init(key, jnp.zeros(T, jnp.int32)), jax.random.key(0)
@@ -58,7 +58,8 @@ def needed(batch: Sequence[Run], at_once: int = 1) -> int:
   maps = evaluation.batch_size * (model.map_entries + T * (S + T))
   samples = evaluation.posterior_samples * kernel
   together = min(len(batch), at_once * jax.local_device_count())
-  kept = evaluation.test_size * (T + S) + _COPIES * parameters
+  targets = T * S if build.predicts_every(config, graph) else S
+  kept = evaluation.test_size * (T + targets) + _COPIES * parameters
   kept += evaluation.batch_size * (T + _LAWS * S)
   return 4 * (len(batch) * kept + together * (max(drawn, maps) + samples))
 

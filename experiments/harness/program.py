@@ -57,13 +57,15 @@ class Test(NamedTuple):
 
   Attributes:
     x_NxT: the tokens of the test prompts.
-    y_NxS: their targets.
+    y_NxS: their targets; y_NxTxS if the model predicts at every position.
     baselines: losses of the baselines on each prompt, by name.
+    index_N: which graph each prompt is drawn from, or None if there is one.
   """
 
   x_NxT: jax.Array
   y_NxS: jax.Array
   baselines: dict[str, jax.Array]
+  index_N: jax.Array | None
 
 
 class Program(NamedTuple):
@@ -154,12 +156,17 @@ def program(config: build.Config, mesh: Mesh | None = None) -> Program:
     filled = parts(inputs)[0]
     draw = build.sampler(filled, inputs.graph, config.eval.test_size, mesh)
     batch = draw(streams.key(filled.eval.seed, "test"))
+    index_N = getattr(batch, "index", None)
     baselines = metrics.predictor_losses(
-      batch.x_T, batch.y_S, inputs.graph, filled.prior.alpha
+      batch.x_T,
+      batch.y_S,
+      _graph_of_prompts(inputs.graph, index_N),
+      filled.prior.alpha,
+      filled.prior.root_law,
     )
     if not build.is_dirichlet(config):
       baselines["dirichlet_edge_posterior"] = baselines.pop("edge_posterior")
-    return Test(batch.x_T, batch.y_S, baselines)
+    return Test(batch.x_T, batch.y_S, baselines, index_N)
 
   def evaluate(
     inputs: RunInputs, state, test: Test, num_batches: ArrayLike | None = None
@@ -187,6 +194,13 @@ def program(config: build.Config, mesh: Mesh | None = None) -> Program:
   )
 
 
+def _graph_of_prompts(graph: Graph, index_N) -> Graph:
+  """The graph of each prompt along a leading axis; or the graph of all."""
+  if index_N is None:
+    return graph
+  return jax.tree.map(lambda a: a[index_N], graph)
+
+
 def _exact(
   config: build.Config, mesh: Mesh | None, inputs: RunInputs, test: Test
 ) -> metrics.ExactLosses:
@@ -212,13 +226,20 @@ def _draw_baselines(
     effective = 1 / (1 / exact.effective_M[:num]).mean()
     is_reliable = effective >= metrics.MIN_EFFECTIVE_SAMPLES
     exact_BxS = jnp.where(is_reliable, exact.law_MxS[:num], 0)
+  wrong_graph = None
+  if test.index_N is None:
+    wrong_key = streams.key(filled.eval.seed, "wrong_graph")
+    wrong_graph = graphs.rewire(wrong_key, graph)
+  else:
+    graph = _graph_of_prompts(graph, test.index_N[:num])
   return phases.baselines(
     test.x_NxT[:num],
     test.y_NxS[:num],
     graph,
-    graphs.rewire(streams.key(filled.eval.seed, "wrong_graph"), graph),
+    wrong_graph,
     filled.prior.alpha,
     exact_BxS,
+    filled.prior.root_law,
   )
 
 
@@ -229,9 +250,11 @@ def _phase(
   of: phases.Baselines,
 ) -> phases.Phase:
   """`Program.phase`."""
-  alpha = fill(config, inputs.values).prior.alpha
+  prior = fill(config, inputs.values).prior
   maps_HxTxT = found.attention["attention_1"]
-  return phases.phase(found.law_BxS, maps_HxTxT, of, inputs.graph, alpha)
+  return phases.phase(
+    *(found.law_BxS, maps_HxTxT, of, inputs.graph, prior.alpha, prior.root_law)
+  )
 
 
 def _exact_losses(config: build.Config, mesh: Mesh | None):

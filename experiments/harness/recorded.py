@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from experiments.harness.grid import Run
+from icl_causal import graphs
 from icl_causal import metrics
 from icl_causal import phases
 from icl_causal import runs
@@ -66,7 +67,8 @@ def position_attention(run: Run, params: Any) -> dict:
   model, mean = build.model(run.config, run.graph), None
   if hasattr(model, "position_blocks"):
     scores_HxTxT = model.position_blocks(params["A1"])
-    mean = recovery.mean_softmax_on_parents(scores_HxTxT, run.graph)
+    graph = graphs.shared(run.graph)
+    mean = recovery.mean_softmax_on_parents(scores_HxTxT, graph)
   return {"position_attention_mean": mean}
 
 

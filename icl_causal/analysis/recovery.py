@@ -94,7 +94,8 @@ def compare(
 
   Args:
     score: T x T or H x T x T.
-    graph: the true graph.
+    graph: the true graph; or graphs along a leading axis: the edges are those
+      that all graphs have, and a false parent is a parent in none of them.
     threshold: an entry must be above it to count as a parent: one number, or
       one per row, such as a quantile of `estimators.permutation_null`. The
       default .5 is for attention.
@@ -105,6 +106,10 @@ def compare(
     ValueError: if the score is not finite, has another T than the graph, or
       fewer heads than the graph has parent slots.
   """
+  parents_MxTxK = np.asarray(graph.parents_TxK).reshape(
+    -1, *graph.parents_TxK.shape[-2:]
+  )
+  graph = graphs.shared(graph)
   score_HxTxT = _checked(score, graph)
   parents_TxK = np.asarray(graph.parents_TxK)
   T, K = parents_TxK.shape
@@ -134,8 +139,10 @@ def compare(
   false_edges, predicted = [], set()
   for i in range(1, _num_nodes(graph)):
     rows_KxT = score_HxTxT[head_of_slot, i, :i]
-    if not is_edge_TxK[i].any() and rows_KxT.max() > threshold_T[i]:
-      false_edges.append((i, int(rows_KxT.max(axis=0).argmax())))
+    top = int(rows_KxT.max(axis=0).argmax())
+    is_root = not (is_edge_TxK[i].any() or (parents_MxTxK[:, i] == top).any())
+    if is_root and rows_KxT.max() > threshold_T[i]:
+      false_edges.append((i, top))
     predicted |= {
       (i, int(j))
       for head, j in zip(head_of_slot, top_HxT[head_of_slot, i], strict=True)

@@ -5,10 +5,12 @@ import types
 from typing import Any
 
 import jax
+from jax import numpy as jnp
 from jax.sharding import Mesh
 import optax
 
 from icl_causal import bayes
+from icl_causal import latent
 from icl_causal import parallel
 from icl_causal import priors
 from icl_causal import sampling
@@ -18,7 +20,6 @@ from icl_causal.config import parts
 from icl_causal.config import record
 from icl_causal.config.fields import ConfigError
 from icl_causal.graphs import Graph
-from icl_causal.sampling import Prompt
 
 # An ml_collections.ConfigDict, whose fields a type checker can't know.
 Config = Any
@@ -73,7 +74,7 @@ def check(config: Config):
   """
   check_fields(config)
   if config.prior.name not in parts.BUILT_IN["prior"]:
-    K = graph(config).parents_TxK.shape[1]
+    K = graph(config).parents_TxK.shape[-1]
     try:
       priors.check(prior(config), config.prior.S, K)
     except ValueError as error:
@@ -144,7 +145,7 @@ def check_devices(config: Config):
 
 
 def graph(config: Config) -> Graph:
-  """The causal graph.
+  """The causal graph; graphs along a leading axis if the graph is latent.
 
   Raises:
     ConfigError: if the fields do not define a graph, or if the root law is not
@@ -155,7 +156,7 @@ def graph(config: Config) -> Graph:
     built = part.make(**arguments)
   except ValueError as error:
     raise ConfigError(f"graph: {error}") from error
-  K = built.parents_TxK.shape[1]
+  K = built.parents_TxK.shape[-1]
   if K > 1 and config.prior.root_law == "stationary":
     raise ConfigError(
       f"prior.root_law = 'stationary': must be 'uniform' or 'dirichlet' on a "
@@ -172,9 +173,31 @@ def prior(config: Config) -> priors.Prior:
   )
 
 
+def known_law(config: Config):
+  """The `law` of `latent` for a prior: its kernel if it is fixed, or alpha."""
+  if parts.chosen(config, "prior")[0].make is parts.fixed_prior:
+    return prior(config)(jax.random.key(0), config.prior.S, 1)
+  return config.prior.alpha
+
+
 def posterior(config: Config, graph: Graph):
-  """The Bayes predictor of the prior: maps (key, x_T) to `bayes.Posterior`."""
+  """The Bayes predictor of the prior: maps (key, x_T) to `bayes.Posterior`.
+
+  If the model predicts at every position, f_S is f_TxS.
+  """
   S, num_samples = config.prior.S, config.eval.posterior_samples
+  every, is_latent = predicts_every(config, graph), graph.parents_TxK.ndim == 3
+  if every or is_latent:
+    one = jax.tree.map(lambda a: a[None], graph)
+    graphs_M, law = graph if is_latent else one, known_law(config)
+    root_law = config.prior.root_law
+
+    def closed(key, x_T):
+      del key
+      f = latent.model_average(x_T, graphs_M, law, S, root_law, every)
+      return bayes.Posterior(f, jnp.stack([f, f]), jnp.array(jnp.inf))
+
+    return closed
   if is_dirichlet(config):
     return lambda key, x_T: bayes.dirichlet_posterior(
       *(key, x_T, graph, config.prior.alpha),
@@ -193,7 +216,7 @@ def model(config: Config, graph: Graph):
     ConfigError: if it does not fit the graph.
   """
   part, arguments = parts.chosen(config, "model")
-  T, K = graph.parents_TxK.shape
+  T, K = graph.parents_TxK.shape[-2:]
   try:
     built = part.make(S=config.prior.S, T=T, **arguments)
   except ValueError as error:
@@ -204,6 +227,11 @@ def model(config: Config, graph: Graph):
       f"and has {built.first_layer_heads}"
     )
   return built
+
+
+def predicts_every(config: Config, graph: Graph) -> bool:
+  """Whether the model predicts at every position, not at the last alone."""
+  return getattr(model(config, graph), "every", False)
 
 
 def optimizer(config: Config, model) -> optax.GradientTransformation:
@@ -220,11 +248,17 @@ def optimizer(config: Config, model) -> optax.GradientTransformation:
 def sampler(
   config: Config, graph: Graph, batch_size: int, mesh: Mesh | None = None
 ):
-  """A function that maps a key to a batch, sharded over the mesh if given."""
-  law, S = prior(config), config.prior.S
+  """A function that maps a key to a batch, sharded over the mesh if given.
 
-  def draw(key: jax.Array) -> Prompt:
-    batch = sampling.sample_batch(key, graph, law, S, batch_size)
+  The targets are those of the model: at the last position, or at every one.
+  """
+  law, S = prior(config), config.prior.S
+  every, batches = predicts_every(config, graph), sampling.sample_batch
+  if graph.parents_TxK.ndim == 3:
+    batches = sampling.sample_latent_batch
+
+  def draw(key: jax.Array) -> Any:
+    batch = batches(key, graph, law, S, batch_size, every)
     if mesh is None:
       return batch
     sharding = parallel.batch_sharding(mesh)

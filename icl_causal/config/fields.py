@@ -2,7 +2,13 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 import math
+import types
 from typing import Any, NamedTuple
+
+
+# Maps a config to an error message, or to None if the config is valid.
+Need = Callable[[Any], str | None]
+_NO_FIELDS: Mapping[str, Any] = types.MappingProxyType({})
 
 
 class ConfigError(ValueError):
@@ -21,6 +27,20 @@ class Field(NamedTuple):
   type: type
   holds: Callable[[Any], bool]
   allowed: str
+
+
+class Part(NamedTuple):
+  """What a name in a config means.
+
+  Attributes:
+    make: builds the object; takes the fields as keyword arguments.
+    fields: the type and range of each field, by its name in the group.
+    needs: rules between fields; each returns a message if it is violated.
+  """
+
+  make: Callable[..., Any]
+  fields: Mapping[str, Field] = _NO_FIELDS
+  needs: Sequence[Need] = ()
 
 
 def one_of(names: Collection[str]) -> Field:

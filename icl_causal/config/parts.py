@@ -13,38 +13,22 @@ Numbers may be traced. `register` adds a custom part.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-import types
+import functools
 from typing import Any, NamedTuple
 
 from jax import numpy as jnp
-import optax
 
 from icl_causal import graphs
 from icl_causal import models
-from icl_causal import optimizers
 from icl_causal import priors
 from icl_causal.config import fields
 from icl_causal.config import streams
 from icl_causal.config.fields import ConfigError
 from icl_causal.config.fields import Field
+from icl_causal.config.fields import Part as Part
+from icl_causal.config.optimizer_parts import OPTIMIZERS
 
-# Maps a config to an error message, or to None if the config is valid.
-Need = Callable[[Any], str | None]
-_NO_FIELDS: Mapping[str, Field] = types.MappingProxyType({})
-
-
-class Part(NamedTuple):
-  """What a name in a config means.
-
-  Attributes:
-    make: builds the object; takes the fields as keyword arguments.
-    fields: the type and range of each field, by its name in the group.
-    needs: rules between fields; each returns a message if it is violated.
-  """
-
-  make: Callable[..., Any]
-  fields: Mapping[str, Field] = _NO_FIELDS
-  needs: Sequence[Need] = ()
+_ROUNDING = 1e-5  # of the sum of a row of a kernel
 
 
 def register(kind: str, name: str, part: Part):
@@ -81,6 +65,20 @@ def _manual(parents, target):
   return graphs.from_parents(parents, target or None)
 
 
+def _needs_closed_posterior(config) -> str | None:
+  prior = config.prior
+  make = PRIORS[prior.name].make
+  is_closed = make is priors.dirichlet and prior.root_law != "stationary"
+  if not config.eval.posterior_prompts or is_closed or make is fixed_prior:
+    return None
+  return (
+    f"eval.posterior_prompts = {config.eval.posterior_prompts}: must be 0 for "
+    f"graph.name = {config.graph.name!r} and model.name = "
+    f"{config.model.name!r}, unless the prior is fixed, or Dirichlet with "
+    "prior.root_law = 'uniform' or 'dirichlet'"
+  )
+
+
 _T = {"T": fields.at_least(2)}
 _SEEDED = {**_T, "seed": fields.SEED}
 
@@ -93,10 +91,47 @@ GRAPHS: dict[str, Part] = {
   ),
   "kgram": Part(graphs.kgram, {**_T, "k": fields.at_least(1)}),
   "half_and_previous": Part(graphs.half_and_previous, _T),
+  "lags": Part(
+    graphs.lags,
+    {**_T, "lags": fields.tuple_of(fields.at_least(1))},
+    (_needs_closed_posterior,),
+  ),
+  "tree_examples": Part(
+    graphs.tree_examples,
+    {"num_examples": fields.at_least(0), "length": fields.at_least(2)},
+    (_needs_closed_posterior,),
+  ),
   "manual": Part(_manual, {"parents": fields.TUPLE, "target": fields.TUPLE}),
 }
 
+
+def fixed_prior(alpha, root_law, kernel):
+  """The prior that always returns one kernel; alpha is for baselines alone."""
+  del alpha
+  return priors.fixed(jnp.asarray(kernel), root_law)
+
+
+def _needs_kernel(config) -> str | None:
+  prior = config.prior
+  is_square = len(prior.kernel) == prior.S and all(
+    isinstance(row, tuple)
+    and len(row) == prior.S
+    and all(isinstance(p, (int, float)) and p >= 0 for p in row)
+    and abs(sum(row) - 1) < _ROUNDING
+    for row in prior.kernel
+  )
+  if not is_square:
+    return (
+      f"prior.kernel must have {prior.S} rows of {prior.S} numbers >= 0 that "
+      "sum to 1"
+    )
+  if prior.root_law == "dirichlet":
+    return "prior.root_law = 'dirichlet': must be 'stationary' or 'uniform'"
+  return None
+
+
 PRIORS: dict[str, Part] = {
+  "fixed": Part(fixed_prior, {"kernel": fields.TUPLE}, (_needs_kernel,)),
   "dirichlet": Part(priors.dirichlet),
   "floored_dirichlet": Part(priors.floored_dirichlet, {"gamma": fields.SHARE}),
 }
@@ -137,6 +172,16 @@ MODELS: dict[str, Part] = {
     {**_HEADS, "noise": fields.NOT_NEGATIVE, "beta0": fields.FINITE},
     (_needs_two_layers, _needs_layers),
   ),
+  "autoregressive": Part(
+    functools.partial(models.Disentangled, every=True),
+    {**_HEADS, "noise": fields.NOT_NEGATIVE},
+    (_needs_layers, _needs_closed_posterior),
+  ),
+  "relative": Part(
+    functools.partial(models.Relative, every=True),
+    {**_HEADS, "reach": fields.at_least(1), "noise": fields.NOT_NEGATIVE},
+    (_needs_layers, _needs_closed_posterior),
+  ),
   "reduced": Part(models.Reduced, {"beta0": fields.FINITE}, (_needs_epsilon,)),
   "standard": Part(
     models.Standard,
@@ -152,139 +197,6 @@ MODELS: dict[str, Part] = {
       "scaled_biases": fields.FLAG,
     },
     (_needs_layers,),
-  ),
-}
-
-_SCHEDULES: dict[str, Callable[[Any, int], optax.Schedule]] = {
-  "constant": lambda rate, num_steps: optax.constant_schedule(rate),
-  "cosine": optax.cosine_decay_schedule,
-}
-
-
-def _sgd(model, steps, learning_rate, schedule, weight_decay):
-  del model
-  rate = _SCHEDULES[schedule](learning_rate, steps)
-  return optax.chain(optax.add_decayed_weights(weight_decay), optax.sgd(rate))
-
-
-def _adamw(model, steps, learning_rate, schedule, weight_decay, b2):
-  del model
-  rate = _SCHEDULES[schedule](learning_rate, steps)
-  return optax.adamw(rate, b2=b2, weight_decay=weight_decay)
-
-
-def _symmetric_adamw(**arguments):
-  return optax.chain(optimizers.symmetric(), _adamw(**arguments))
-
-
-def _staged_heads(model, steps, phase_steps, joint_steps, max_step, **of_adamw):
-  in_phases = optimizers.num_phases(model.first_layer_heads) * phase_steps
-  joint = _adamw(model, steps - in_phases, **of_adamw)
-  return optimizers.staged_heads(joint, phase_steps, joint_steps, max_step)
-
-
-def _first_layer_phase(phase_steps, joint_steps, **of_adamw):
-  joint = _adamw(**of_adamw)
-  return optimizers.first_layer_phase(joint, joint_steps, phase_steps)
-
-
-def _algorithm_1(
-  model,
-  steps,
-  learning_rate,
-  second_learning_rate,
-  first_steps,
-  stop,
-  rescale_rows,
-):
-  del model, steps
-  return optimizers.algorithm_1(
-    learning_rate, second_learning_rate, first_steps, stop, rescale_rows
-  )
-
-
-def _needs_model(name: str) -> Need:
-  def need(config) -> str | None:
-    if config.model.name != name:
-      return (
-        f"train.optimizer = {config.train.optimizer!r}: is for model.name = "
-        f"{name!r}, not {config.model.name!r}"
-      )
-    return None
-
-  return need
-
-
-def _needs_beta0(config) -> str | None:
-  if not config.model.beta0:
-    return (
-      f"train.optimizer = {config.train.optimizer!r}: needs a model.beta0 "
-      "other than 0"
-    )
-  return None
-
-
-def _needs_more_steps(num_phases: Callable[[Any], int], starts: bool) -> Need:
-  """Requires joint steps after the last phase.
-
-  Args:
-    num_phases: maps a config to its number of phases.
-    starts: whether training starts with a phase, or with joint steps.
-  """
-
-  def need(config) -> str | None:
-    train, num = config.train, num_phases(config)
-    last = num * train.phase_steps + (num - starts) * train.joint_steps
-    if train.steps <= last:
-      return (
-        f"train.steps = {train.steps}: must be more than the {last} steps up "
-        "to the end of the last phase"
-      )
-    return None
-
-  return need
-
-
-_SGD = {
-  "schedule": fields.one_of(_SCHEDULES),
-  "weight_decay": fields.NOT_NEGATIVE,
-}
-_ADAMW = {**_SGD, "b2": fields.BELOW_ONE}
-_PHASES = {
-  **_ADAMW,
-  "phase_steps": fields.at_least(1),
-  "joint_steps": fields.at_least(0),
-}
-
-OPTIMIZERS: dict[str, Part] = {
-  "sgd": Part(_sgd, _SGD),
-  "adamw": Part(_adamw, _ADAMW),
-  "symmetric_adamw": Part(
-    _symmetric_adamw, _ADAMW, (_needs_model("disentangled"),)
-  ),
-  "staged_heads": Part(
-    _staged_heads,
-    {**_PHASES, "max_step": fields.POSITIVE},
-    (
-      _needs_model("disentangled"),
-      _needs_beta0,
-      _needs_more_steps(
-        lambda c: optimizers.num_phases(c.model.heads[0]), starts=True
-      ),
-    ),
-  ),
-  "first_layer_phase": Part(
-    _first_layer_phase, _PHASES, (_needs_more_steps(lambda c: 1, starts=False),)
-  ),
-  "algorithm_1": Part(
-    _algorithm_1,
-    {
-      "second_learning_rate": fields.POSITIVE,
-      "first_steps": fields.at_least(1),
-      "stop": fields.SHARE,
-      "rescale_rows": fields.FLAG,
-    },
-    (_needs_model("reduced"),),
   ),
 }
 

@@ -66,7 +66,7 @@ def of_run(run: runs.Run) -> dict[str, Any]:
 
 def title(run: runs.Run) -> str:
   """A title of the run's page."""
-  T = run.graph.parents_TxK.shape[0]
+  T = run.graph.parents_TxK.shape[-2]
   return f"{run.config.graph.name}, S = {run.config.prior.S}, T = {T}"
 
 
@@ -84,13 +84,14 @@ def thinned(steps: Sequence[int], num: int) -> list[int]:
 
 def _task(run: runs.Run) -> dict[str, Any]:
   """The sizes and the graph."""
-  T, K = run.graph.parents_TxK.shape
+  graph = graphs.shared(run.graph)
+  T, K = graph.parents_TxK.shape
   return {
     "S": run.config.prior.S,
     "T": T,
     "parents": K,
-    "edges": graphs.edges(run.graph),
-    "roots": [i for i in range(T) if (run.graph.parents_TxK[i] < 0).all()],
+    "edges": graphs.edges(graph),
+    "roots": [i for i in range(T) if (graph.parents_TxK[i] < 0).all()],
     "target": [i for i in _target(run) if i is not None],
   }
 
@@ -149,10 +150,13 @@ def _prompts(
   run: runs.Run, steps: list[int], levels: int
 ) -> dict[str, Any] | None:
   """The recorded prompts: tokens, predictions and attention by step."""
-  outputs = [run.snapshots[step].prompts for step in steps]
+  outputs = [dict(run.snapshots[step].prompts) for step in steps]
   last = f"attention_{len(outputs[0]) - 1}"
   if "law" not in outputs[0] or last == "attention_1":
     return None
+  if getattr(run.model, "every", False):
+    for output in outputs:
+      output[last] = output[last][..., -1, :]
   size = 2 if levels > 255 else 1
   lower = _lower(run)
   maps = size * lower[0].size * run.model.first_layer_heads
@@ -170,7 +174,7 @@ def _prompts(
     "tokens": np.asarray(test.x_T).tolist(),
     "laws": {
       **_predictors(run, test),
-      "true law": np.asarray(test.y_S, float).round(4).tolist(),
+      "true law": _last(run, test.y_S),
     },
     "model": _packed(stacked("law"), levels),  # K x P x S
     "first": _packed(
@@ -186,7 +190,7 @@ def _predictors(run: runs.Run, test) -> dict[str, list]:
   """The laws of the baselines on the prompts, P x S, by name."""
   config, S = run.config, run.config.prior.S
   laws = {}
-  if build.is_dirichlet(config):
+  if build.is_dirichlet(config) and run.graph.parents_TxK.ndim == 2:
     edge = jax.jit(
       jax.vmap(bayes.edge_posterior, (0, None, None, None)), static_argnums=3
     )
@@ -202,19 +206,24 @@ def _predictors(run: runs.Run, test) -> dict[str, list]:
       and (found.effective >= metrics.MIN_EFFECTIVE_SAMPLES).all()
     ):
       laws["exact posterior"] = found.f_S
-  return {
-    name: np.asarray(law, float).round(4).tolist() for name, law in laws.items()
-  }
+  return {name: _last(run, law) for name, law in laws.items()}
+
+
+def _last(run: runs.Run, law) -> list:
+  """Laws P x S, or the last ones of P x T x S, with four digits."""
+  shape = (len(law), -1, run.config.prior.S)
+  return np.asarray(law, float).reshape(shape)[:, -1].round(4).tolist()
 
 
 def _target(run: runs.Run) -> list[int | None]:
   """The position of each parent of the target; None if there is none."""
-  return [None if i == graphs.NO_PARENT else int(i) for i in run.graph.target_K]
+  target_K = graphs.shared(run.graph).target_K
+  return [None if i == graphs.NO_PARENT else int(i) for i in target_K]
 
 
 def _lower(run: runs.Run) -> tuple[np.ndarray, np.ndarray]:
   """The indices of the lower triangle of a T x T map."""
-  return np.tril_indices(run.graph.parents_TxK.shape[0])
+  return np.tril_indices(run.graph.parents_TxK.shape[-2])
 
 
 def _packed(shares, levels: int) -> str:

@@ -45,18 +45,19 @@ def figures(run: runs.Run) -> dict:
   last_HxTxT = run.attention[max(run.attention)]
   edges = recovery.compare(last_HxTxT, run.graph, include_self=True)
   assert run.result is not None
-  T = run.graph.parents_TxK.shape[0]
+  graph = graphs.shared(run.graph)
+  T = graph.parents_TxK.shape[0]
   heads = list(edges.head_of_slot)
-  attention = dict(zip(graphs.edges(run.graph), edges.edge_scores, strict=True))
+  attention = dict(zip(graphs.edges(graph), edges.edge_scores, strict=True))
   for i, j in edges.false_edges:
     attention[i, j] = float(last_HxTxT[heads, i, j].max())
-  target = [int(i) for i in run.graph.target_K if i != graphs.NO_PARENT]
-  is_query = bool((run.graph.parents_TxK[-1] == graphs.NO_PARENT).all())
+  target = [int(i) for i in graph.target_K if i != graphs.NO_PARENT]
+  is_query = bool((graph.parents_TxK[-1] == graphs.NO_PARENT).all())
   return {
     "loss": _loss_curve(run),
     "phases": stacks.phases(*phases.curves(run, list(run.snapshots))),
     "attention": matrices.graph_and_attention(
-      graphs.adjacency(run.graph), last_HxTxT, edges.false_edges
+      graphs.adjacency(graph), last_HxTxT, edges.false_edges
     ),
     "graph": arcs.graph_drawing(
       T,

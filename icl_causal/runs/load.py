@@ -30,7 +30,8 @@ class Run(NamedTuple):
   Attributes:
     path: the run directory.
     config: an ml_collections.ConfigDict.
-    graph: the causal graph; None if it is custom and not registered.
+    graph: the causal graph; graphs along a leading axis if it is latent; None
+      if it is custom and not registered.
     prior: the prior (key, S, K) -> kernel, or None as above.
     model: the Flax module, or None as above.
     params: the parameters of each checkpoint, by step in ascending order.
@@ -253,7 +254,7 @@ def _output_shapes(model) -> tuple[tuple[int, ...], dict[str, tuple]]:
     jax.ShapeDtypeStruct((model.T,), np.int32),
   )
   maps = {name: out[name].shape for name in out if name.startswith("attention")}
-  return maps["attention_1"], {"law": law_S.shape, **maps}
+  return maps["attention_1"], {"law": law_S.shape[-1:], **maps}
 
 
 def _shapes(tree) -> Any:
