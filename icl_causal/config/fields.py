@@ -5,7 +5,6 @@ import math
 import types
 from typing import Any, NamedTuple
 
-
 # Maps a config to an error message, or to None if the config is valid.
 Need = Callable[[Any], str | None]
 _NO_FIELDS: Mapping[str, Any] = types.MappingProxyType({})

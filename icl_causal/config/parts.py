@@ -12,7 +12,7 @@ fields as keyword arguments, and also:
 Numbers may be traced. `register` adds a custom part.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 import functools
 from typing import Any, NamedTuple
 
@@ -131,9 +131,9 @@ def _needs_kernel(config) -> str | None:
 
 
 PRIORS: dict[str, Part] = {
-  "fixed": Part(fixed_prior, {"kernel": fields.TUPLE}, (_needs_kernel,)),
   "dirichlet": Part(priors.dirichlet),
   "floored_dirichlet": Part(priors.floored_dirichlet, {"gamma": fields.SHARE}),
+  "fixed": Part(fixed_prior, {"kernel": fields.TUPLE}, (_needs_kernel,)),
 }
 
 
