@@ -35,13 +35,13 @@ class LatentPrompt(NamedTuple):
     x_T: as in `Prompt`.
     y_S: as in `Prompt`.
     kernel: as in `Prompt`.
-    index: int32, of the graph.
+    graph_index: int32, of the graph in the list.
   """
 
   x_T: jax.Array
   y_S: jax.Array
   kernel: jax.Array
-  index: jax.Array
+  graph_index: jax.Array
 
 
 def sample_prompt(

@@ -156,7 +156,7 @@ def program(config: build.Config, mesh: Mesh | None = None) -> Program:
     filled = parts(inputs)[0]
     draw = build.sampler(filled, inputs.graph, config.eval.test_size, mesh)
     batch = draw(streams.key(filled.eval.seed, "test"))
-    index_N = getattr(batch, "index", None)
+    index_N = getattr(batch, "graph_index", None)
     baselines = metrics.predictor_losses(
       batch.x_T,
       batch.y_S,
