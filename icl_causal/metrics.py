@@ -78,7 +78,10 @@ def predictor_laws(
     }
 
   graph_axis = 0 if graph.parents_TxK.ndim == 3 else None
-  return jax.vmap(laws, (0, graph_axis))(x_BxT, graph)
+  found = jax.vmap(laws, (0, graph_axis))(x_BxT, graph)
+  return {
+    name: found[name] for name in ("uniform", "unigram", "edge_posterior")
+  }
 
 
 def predictor_losses(

@@ -106,9 +106,7 @@ def compare(
     ValueError: if the score is not finite, has another T than the graph, or
       fewer heads than the graph has parent slots.
   """
-  parents_MxTxK = np.asarray(graph.parents_TxK).reshape(
-    -1, *graph.parents_TxK.shape[-2:]
-  )
+  in_any_TxT = _in_any(graph)
   graph = graphs.shared(graph)
   score_HxTxT = _checked(score, graph)
   parents_TxK = np.asarray(graph.parents_TxK)
@@ -140,7 +138,7 @@ def compare(
   for i in range(1, _num_nodes(graph)):
     rows_KxT = score_HxTxT[head_of_slot, i, :i]
     top = int(rows_KxT.max(axis=0).argmax())
-    is_root = not (is_edge_TxK[i].any() or (parents_MxTxK[:, i] == top).any())
+    is_root = not (is_edge_TxK[i].any() or in_any_TxT[i, top])
     if is_root and rows_KxT.max() > threshold_T[i]:
       false_edges.append((i, top))
     predicted |= {
@@ -286,3 +284,10 @@ def _num_nodes(graph: Graph) -> int:
   parents_TxK = np.asarray(graph.parents_TxK)
   is_query = (parents_TxK[-1] == graphs.NO_PARENT).all()
   return len(parents_TxK) - int(is_query)
+
+
+def _in_any(graph: Graph) -> np.ndarray:
+  """T x T, whether (child, parent) is an edge of the graph, or of any graph."""
+  if graph.parents_TxK.ndim == 2:
+    return np.asarray(graphs.adjacency(graph))
+  return np.asarray(jax.vmap(graphs.adjacency)(graph).any(axis=0))
