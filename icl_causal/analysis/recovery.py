@@ -94,8 +94,8 @@ def compare(
 
   Args:
     score: T x T or H x T x T.
-    graph: the true graph; or graphs along a leading axis: the edges are those
-      that all graphs have, and a false parent is a parent in none of them.
+    graph: the true graph; or several along a leading axis: the edges are those
+      that all have, and a false parent is a parent in none of them.
     threshold: an entry must be above it to count as a parent: one number, or
       one per row, such as a quantile of `estimators.permutation_null`. The
       default .5 is for attention.
@@ -106,15 +106,13 @@ def compare(
     ValueError: if the score is not finite, has another T than the graph, or
       fewer heads than the graph has parent slots.
   """
-  in_any_TxT = _in_any(graph)
-  graph = graphs.shared(graph)
+  in_any_TxT, graph = _in_any(graph), graphs.shared(graph)
   score_HxTxT = _checked(score, graph)
   parents_TxK = np.asarray(graph.parents_TxK)
   T, K = parents_TxK.shape
   if len(score_HxTxT) < K:
-    raise ValueError(
-      f"{K} parent slots need as many heads, got {np.shape(score)}"
-    )
+    shape = np.shape(score)
+    raise ValueError(f"{K} parent slots need as many heads, got {shape}")
   threshold_T = np.broadcast_to(threshold, (T,))
 
   earlier = np.tri(T, k=-1, dtype=bool)
@@ -138,8 +136,8 @@ def compare(
   for i in range(1, _num_nodes(graph)):
     rows_KxT = score_HxTxT[head_of_slot, i, :i]
     top = int(rows_KxT.max(axis=0).argmax())
-    is_root = not (is_edge_TxK[i].any() or in_any_TxT[i, top])
-    if is_root and rows_KxT.max() > threshold_T[i]:
+    is_edge = is_edge_TxK[i].any() or in_any_TxT[i, top]
+    if not is_edge and rows_KxT.max() > threshold_T[i]:
       false_edges.append((i, top))
     predicted |= {
       (i, int(j))
