@@ -114,7 +114,6 @@ def compare(
     shape = np.shape(score)
     raise ValueError(f"{K} parent slots need as many heads, got {shape}")
   threshold_T = np.broadcast_to(threshold, (T,))
-
   earlier = np.tri(T, k=-1, dtype=bool)
   candidates = np.tri(T, dtype=bool) if include_self else earlier
   top_HxT = np.where(candidates, score_HxTxT, -np.inf).argmax(axis=2)
