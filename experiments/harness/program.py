@@ -152,22 +152,6 @@ def program(config: build.Config, mesh: Mesh | None = None) -> Program:
       max_steps=config.train.eval_every,
     )
 
-  def draw_test(inputs: RunInputs):
-    filled = parts(inputs)[0]
-    draw = build.sampler(filled, inputs.graph, config.eval.test_size, mesh)
-    batch = draw(streams.key(filled.eval.seed, "test"))
-    index_N = getattr(batch, "graph_index", None)
-    baselines = metrics.predictor_losses(
-      batch.x_T,
-      batch.y_S,
-      _graph_of_prompts(inputs.graph, index_N),
-      filled.prior.alpha,
-      filled.prior.root_law,
-    )
-    if not build.is_dirichlet(config):
-      baselines["dirichlet_edge_posterior"] = baselines.pop("edge_posterior")
-    return Test(batch.x_T, batch.y_S, baselines, index_N)
-
   def evaluate(
     inputs: RunInputs, state, test: Test, num_batches: ArrayLike | None = None
   ):
@@ -186,12 +170,32 @@ def program(config: build.Config, mesh: Mesh | None = None) -> Program:
   return Program(
     start,
     take_steps,
-    draw_test,
+    functools.partial(_draw_test, config, mesh),
     evaluate,
     functools.partial(_exact, config, mesh),
     functools.partial(_draw_baselines, config),
     functools.partial(_phase, config),
   )
+
+
+def _draw_test(
+  config: build.Config, mesh: Mesh | None, inputs: RunInputs
+) -> Test:
+  """`Program.draw_test`."""
+  filled = fill(config, inputs.values)
+  draw = build.sampler(filled, inputs.graph, config.eval.test_size, mesh)
+  batch = draw(streams.key(filled.eval.seed, "test"))
+  index_N = getattr(batch, "graph_index", None)
+  baselines = metrics.predictor_losses(
+    batch.x_T,
+    batch.y_S,
+    _graph_of_prompts(inputs.graph, index_N),
+    filled.prior.alpha,
+    filled.prior.root_law,
+  )
+  if not build.is_dirichlet(config):
+    baselines["dirichlet_edge_posterior"] = baselines.pop("edge_posterior")
+  return Test(batch.x_T, batch.y_S, baselines, index_N)
 
 
 def _graph_of_prompts(graph: Graph, index_N) -> Graph:

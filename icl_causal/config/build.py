@@ -194,8 +194,9 @@ def posterior(config: Config, graph: Graph):
 
     def closed(key, x_T):
       del key
+      effective = jnp.asarray(num_samples, jnp.result_type(float))
       f = latent.model_average(x_T, graphs_M, law, S, root_law, every)
-      return bayes.Posterior(f, jnp.stack([f, f]), jnp.array(jnp.inf))
+      return bayes.Posterior(f, jnp.stack([f, f]), effective)
 
     return closed
   if is_dirichlet(config):
