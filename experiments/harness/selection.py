@@ -1,0 +1,202 @@
+"""Measures how a run with a latent graph selects it; lines and their table."""
+
+from collections.abc import Mapping, Sequence
+import functools
+from typing import Any
+
+import jax
+from jax import numpy as jnp
+import numpy as np
+
+from experiments.harness import verdicts
+from icl_causal import latent
+from icl_causal import metrics
+from icl_causal import runs
+from icl_causal.analysis import selection
+from icl_causal.config import build
+
+# Of a line that is recorded under results/.
+FIELDS: dict[str, Any] = {
+  "model": str,
+  "run": str,
+  "seed": int,
+  "heads": str,
+  "gap": float,
+  "gap_error": float,
+  "last": float,
+  "last_error": float,
+  "bayes": float,
+  "correlation": float,
+  "on_true": float,
+  "evidence": float,
+  "positions": list,
+  "gap_by_position": list,
+  "slope_by_position": list,
+  "levels": list,
+  "calibration": list,
+}
+_LEVELS = np.array([0, 0.01, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95])
+_LEVELS = np.append(_LEVELS, [0.99, 1])
+
+
+def line(run: runs.Run, num_prompts: int) -> dict:
+  """The measures of a run on its first test prompts.
+
+  `gap` is the loss minus that of the Bayes predictor, averaged over positions:
+  those from which on every graph has had a parent to show, and whose next token
+  has one. Its error is over prompts. `correlation` is between the attention of
+  the last layer and the weights with which the Bayes predictor averages tokens
+  (`selection.parent_posterior`, or `successor_posterior` if the kernel is new),
+  over prompts, positions and candidates; `slope_by_position` is of their
+  logarithms, and `calibration` the mean attention by level of the weight.
+  `evidence` is the share of variance of the log-likelihoods that layer 2
+  explains at the last position, or NaN with fewer than three layers.
+  """
+  total, gaps = None, []
+  size, x_NxT = run.config.eval.batch_size, run.prompts(num_prompts)
+  measure = jax.jit(functools.partial(_measure, run))
+  for start in range(0, num_prompts, size):
+    part = jax.tree.map(lambda a: a[start : start + size], x_NxT)  # noqa: B023
+    found, gap_BxT = measure(run.newest, part)
+    gaps.append(np.asarray(gap_BxT))
+    found = jax.tree.map(lambda a: np.asarray(a, float), found)
+    total = found if total is None else jax.tree.map(np.add, total, found)
+  assert total is not None
+  positions = _positions(run)
+  gap_NxT = np.concatenate(gaps)[:, positions]
+  gap, gap_error = metrics.mean_and_standard_error(gap_NxT.mean(axis=1))
+  last, last_error = metrics.mean_and_standard_error(gap_NxT[:, -1])
+  weights, logs = total["weights"], total["logs"]
+  rows = jax.tree.map(lambda a_T: a_T[positions], weights)
+  every = selection.Moments(*(a_T.sum() for a_T in rows))
+  slope_T, _ = selection.slope_and_correlation(logs)
+  counts = np.maximum(total["level_counts"], 1)
+  return {
+    "run": run.path.name,
+    "seed": run.config.seed,
+    "heads": str(tuple(run.config.model.heads)),
+    "gap": gap,
+    "gap_error": gap_error,
+    "last": last,
+    "last_error": last_error,
+    "bayes": float(total["bayes"][positions].mean() / num_prompts),
+    "correlation": float(selection.slope_and_correlation(every)[1]),
+    "on_true": float(total["on_true"][positions].mean() / num_prompts),
+    "evidence": _explained(total),
+    "positions": positions.tolist(),
+    "gap_by_position": gap_NxT.mean(axis=0).tolist(),
+    "slope_by_position": slope_T[positions].tolist(),
+    "levels": (0.5 * (_LEVELS[1:] + _LEVELS[:-1])).tolist(),
+    "calibration": (total["level_attention"] / counts).tolist(),
+  }
+
+
+def table(lines: Sequence[Mapping]) -> tuple[list[str], list[list]]:
+  """Header and rows: means over the seeds of each model, with standard errors.
+
+  Each seed has test prompts of its own, so the errors include both; all seeds
+  share the kernel if it is fixed.
+  """
+  fields = ("gap", "last", "correlation", "on_true", "evidence")
+  header = ["model", "heads", "seeds", "Bayes"]
+  for field in fields:
+    header += [field.replace("_", " "), f"error of {field.replace('_', ' ')}"]
+  header += ["largest gap", "largest last"]
+  groups: dict[tuple, list[Mapping]] = {}
+  for one in lines:
+    groups.setdefault((one["model"], one["heads"]), []).append(one)
+  rows = []
+  for name, group in groups.items():
+    row = [*name, len(group), verdicts.mean_over(group, "bayes", "seeds").value]
+    for field in fields:
+      values = [one[field] for one in group]
+      if None in values:
+        row += [None, None]
+      else:
+        found = verdicts.mean_over(group, field, "seeds")
+        row += [found.value, found.error]
+    row += [max(one[field] for one in group) for field in ("gap", "last")]
+    rows.append(row)
+  return header, rows
+
+
+def _measure(run: runs.Run, params, prompts) -> tuple[dict, jax.Array]:
+  """Sums over a batch of prompts, and the gap to Bayes, B x T."""
+  is_new = build.is_dirichlet(run.config)
+  S, law = run.config.prior.S, build.known_law(run.config)
+  root_law = run.config.prior.root_law
+  can_be_TxT = selection.candidates(run.graph)
+  last = f"attention_{len(run.config.model.heads)}"
+  loss = jax.vmap(metrics.loss)
+
+  def one(x_T, y_TxS, graph_index):
+    f_TxS, out = run.model.apply({"params": params}, x_T)
+    given = (x_T, run.graph, law, S, root_law, True)
+    bayes_TxS = latent.model_average(*given)
+    w_TxM = latent.graph_posterior(*given)
+    true_TxM = jnp.zeros_like(w_TxM).at[:, graph_index].set(1)
+    if is_new:
+      weight_TxT, true_TxT = (
+        selection.successor_posterior(x_T, w, run.graph)
+        for w in (w_TxM, true_TxM)
+      )
+      mask_TxT = weight_TxT > 0
+    else:
+      weight_TxT, true_TxT = (
+        selection.parent_posterior(w, run.graph) for w in (w_TxM, true_TxM)
+      )
+      mask_TxT = can_be_TxT
+    att_TxT = out[last].sum(axis=0)
+    bayes_T = loss(bayes_TxS, y_TxS)
+    level_TxT = jnp.digitize(weight_TxT, jnp.asarray(_LEVELS[1:-1]))
+    level_TxTxC = jax.nn.one_hot(level_TxT, len(_LEVELS) - 1)
+    level_TxTxC *= mask_TxT[..., None]
+    found = {
+      "weights": selection.moments(weight_TxT, att_TxT, mask_TxT),
+      "logs": selection.moments(
+        selection.contrasts(weight_TxT, mask_TxT),
+        selection.contrasts(att_TxT, mask_TxT),
+        mask_TxT,
+      ),
+      "bayes": bayes_T,
+      "on_true": (att_TxT * (true_TxT > 0)).sum(axis=1),
+      "level_counts": level_TxTxC.sum(axis=(0, 1)),
+      "level_attention": (level_TxTxC * att_TxT[..., None]).sum(axis=(0, 1)),
+      **_second_layer(run, out, w_TxM),
+    }
+    return found, loss(f_TxS, y_TxS) - bayes_T
+
+  found, gap_BxT = jax.vmap(one)(prompts.x_T, prompts.y_S, prompts.graph_index)
+  return jax.tree.map(lambda a: a.sum(axis=0), found), gap_BxT
+
+
+def _second_layer(run: runs.Run, out: Mapping, w_TxM) -> dict:
+  """Sums for `_explained`: products of evidence and log-likelihoods."""
+  if len(run.config.model.heads) < 3:
+    return {}
+  M = w_TxM.shape[1]
+  first_TxT = out["attention_1"].sum(axis=0)
+  collected_HxM = selection.evidence(first_TxT, out["attention_2"], run.graph)[
+    :, -1
+  ]
+  x_HxM = collected_HxM - collected_HxM.mean(axis=1, keepdims=True)
+  y_M = selection.contrasts(w_TxM[-1], jnp.ones(M, bool))
+  return {"xx": x_HxM @ x_HxM.T, "xy": x_HxM @ y_M, "yy": y_M @ y_M}
+
+
+def _explained(total: Mapping) -> float | None:
+  """The share of variance of the log-likelihoods that layer 2 explains.
+
+  By least squares with one coefficient per head, over prompts and graphs.
+  """
+  if "xx" not in total:
+    return None
+  coefficients = np.linalg.lstsq(total["xx"], total["xy"])[0]
+  return float(coefficients @ total["xy"] / total["yy"])
+
+
+def _positions(run: runs.Run) -> np.ndarray:
+  """The positions after the first child whose next token has a parent."""
+  has_next_T = np.asarray(selection.next_parents(run.graph) >= 0).all(axis=0)
+  is_child_T = (np.asarray(run.graph.parents_TxK) >= 0).any(axis=(0, 2))
+  return np.flatnonzero(has_next_T & (np.cumsum(is_child_T) > 0))
