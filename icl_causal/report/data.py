@@ -90,6 +90,7 @@ def _task(run: runs.Run) -> dict[str, Any]:
     "S": run.config.prior.S,
     "T": T,
     "parents": K,
+    "graphs": run.graph.parents_TxK[..., 0, 0].size,
     "edges": graphs.edges(graph),
     "roots": [i for i in range(T) if (graph.parents_TxK[i] < 0).all()],
     "target": [i for i in _target(run) if i is not None],
@@ -142,7 +143,10 @@ def _phases(run: runs.Run, steps: list[int]) -> dict[str, Any]:
     "left": rounded(of.left),
     "layer_1": rounded(of.layer_1),
     "layer_2": rounded(of.layer_2),
-    "text": phases.in_words(phases.curves(run, list(run.snapshots))),
+    "text": phases.in_words(
+      phases.curves(run, list(run.snapshots)),
+      is_latent=run.graph.parents_TxK.ndim == 3,
+    ),
   }
 
 

@@ -58,8 +58,13 @@ def curves(run: Run, steps: Sequence[int]) -> Curves:
   )
 
 
-def in_words(of: Curves) -> str:
-  """What the curves show, in three or four sentences."""
+def in_words(of: Curves, is_latent: bool = False) -> str:
+  """What the curves show, in three or four sentences.
+
+  Args:
+    of: the phases of a run.
+    is_latent: whether each prompt has a graph of its own.
+  """
   peaks = []
   for name, weights in of.weights.items():
     k = max(range(len(weights)), key=weights.__getitem__)
@@ -72,6 +77,11 @@ def in_words(of: Curves) -> str:
     total = sum(of.weights[name][-1] for name in known)
     text += f"At the end, the posteriors have {total:.2f} together. "
   text += f"A divergence of {of.left[-1]:.3f} nats from the mix is left. "
+  if is_latent:
+    return text + (
+      "The lines compare the loss with that of the edge posterior of each "
+      "prompt's own graph, which the model has to infer."
+    )
   late = [k for k, lack in enumerate(of.layer_1) if abs(lack) > _SETTLED]
   first = late[-1] + 1 if late else 0
   if first < len(of.steps):

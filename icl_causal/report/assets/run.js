@@ -297,8 +297,10 @@ const isChain = D.edges.length > 1 && D.edges.every(([i, j]) => j === i - 1);
 $("lead").append(`A transformer learns to predict the next token of prompts with ${T} positions and ${S} different tokens. Each token depends on `
   + (D.parents > 1 ? "tokens at earlier positions, its parents: it is drawn from the row of a table of probabilities that they select. "
     : "one earlier token, its parent: it is drawn from the row of a table of probabilities that the parent's token selects. ")
-  + "Which positions are parents of which is the same in all prompts. This is the causal graph. Each prompt has a table of its own, so the model must "
-  + "estimate the table from the prompt, and for that it must know the graph, which it is never given. This page shows how training finds it. "
+  + (D.graphs > 1 ? `Which positions are parents of which is drawn for each prompt, from ${D.graphs} graphs. The model must infer the graph from the prompt. `
+    + "It predicts the token after every position, and the loss is the mean over positions. The edges below are those that all graphs have. "
+    : "Which positions are parents of which is the same in all prompts. This is the causal graph. Each prompt has a table of its own, so the model must "
+    + "estimate the table from the prompt, and for that it must know the graph, which it is never given. This page shows how training finds it. ")
   + (D.roots.length ? `Positions without a parent are roots: ${D.roots.length > 12 ? `there are ${D.roots.length}` : D.roots.join(", ")}. ` : "")
   + (isQuery ? `The last one, position ${asked}, is the query: the next token is drawn from the row that its token selects. ` : "")
   + (isChain ? "On a chain, where the parent is the position before, the learned model is an induction head." : ""));
