@@ -45,22 +45,3 @@ def compose(att: jax.Array, mix: Mix) -> jax.Array:
 def last(mix: Mix, T: int) -> jax.Array:
   """The mix at the last position only, of shape T."""
   return jnp.eye(T)[-1] if mix is None else mix[-1]
-
-
-def read_out(W_DxS, maps: Sequence[jax.Array], stream: Sequence[Mix], x_T, S):
-  """Logits h W of T positions, T x S, without the last layer's copies.
-
-  h is the stream, followed by the copy of the stream that each map makes. A
-  copy is linear in the stream, so the map is applied after W.
-  """
-
-  def logits(W):
-    terms = []
-    for mix, W_block in zip(stream, jnp.split(W, len(stream)), strict=True):
-      value_TxS = W_block[:S][x_T] + W_block[S:]
-      terms.append(value_TxS if mix is None else mix @ value_TxS)
-    return sum(terms[1:], terms[0])
-
-  own, *copied = jnp.split(W_DxS, 1 + len(maps))
-  terms = [att @ logits(W) for att, W in zip(maps, copied, strict=True)]
-  return sum(terms, logits(own))

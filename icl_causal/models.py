@@ -86,34 +86,48 @@ class Disentangled(_Layered):
     sampling.check_tokens(x_T, self.S, self.T)
     token_TxS = jax.nn.one_hot(x_T, self.S, dtype=jnp.result_type(float))
     mask_TxT = jnp.where(jnp.tri(self.T, dtype=bool), 0, -jnp.inf)
+    if self.every:
+      return self._at_every_position(token_TxS, mask_TxT)
     stream: list = [None]
-    out, maps = {}, []
+    out = {}
     for layer, num_heads in enumerate(self.heads, start=1):
       width = len(stream) * (self.S + self.T)
       shape = (num_heads, width, width)
       A_HxDxD = self.param(f"A{layer}", self._start_A, shape, layer)
       queries, mask = stream, mask_TxT
-      is_last = layer == len(self.heads)
-      if is_last and not self.every:
+      if layer == len(self.heads):
         queries, mask = [mixes.last(mix, self.T) for mix in stream], mask[-1]
       maps = [
         jax.nn.softmax(mixes.scores(A, queries, stream, x_T, token_TxS) + mask)
         for A in A_HxDxD
       ]
-      out[f"attention_{layer}"] = jnp.stack(maps)
-      if is_last and self.every:
-        break
       copies = [mixes.compose(att, mix) for att in maps for mix in stream]
       stream = [*queries, *copies]
-    if self.every:
-      shape = ((1 + len(maps)) * len(stream) * (self.S + self.T), self.S)
-      W_DxS = self.param("W", self._start_W, shape)
-      out["logits_TxS"] = mixes.read_out(W_DxS, maps, stream, x_T, self.S)
-      return jax.nn.softmax(out["logits_TxS"]), out
+      out[f"attention_{layer}"] = jnp.stack(maps)
     h_D = jnp.concatenate([h for mix in stream for h in (mix @ token_TxS, mix)])
     W_DxS = self.param("W", self._start_W, (h_D.size, self.S))
     out["logits_S"] = h_D @ W_DxS
     return jax.nn.softmax(out["logits_S"]), out
+
+  def _at_every_position(self, token_TxS, mask_TxT) -> tuple[jax.Array, dict]:
+    """(f_TxS, out); with all queries, the stream is faster than its mixes."""
+    eye_TxT = jnp.eye(self.T, dtype=token_TxS.dtype)
+    h_TxD = jnp.concatenate([token_TxS, eye_TxT], axis=1)
+    out, maps = {}, []
+    for layer, num_heads in enumerate(self.heads, start=1):
+      h_TxD = jnp.concatenate([h_TxD, *(att @ h_TxD for att in maps)], axis=1)
+      shape = (num_heads, h_TxD.shape[1], h_TxD.shape[1])
+      A_HxDxD = self.param(f"A{layer}", self._start_A, shape, layer)
+      maps = [jax.nn.softmax(h_TxD @ A @ h_TxD.T + mask_TxT) for A in A_HxDxD]
+      out[f"attention_{layer}"] = jnp.stack(maps)
+    width = (1 + len(maps)) * h_TxD.shape[1]
+    W_DxS = self.param("W", self._start_W, (width, self.S))
+    of_stream_DxS, *of_copies = jnp.split(W_DxS, 1 + len(maps))
+    out["logits_TxS"] = h_TxD @ of_stream_DxS + sum(
+      att @ (h_TxD @ of_copy_DxS)  # as (att @ h) W, and faster
+      for att, of_copy_DxS in zip(maps, of_copies, strict=True)
+    )
+    return jax.nn.softmax(out["logits_TxS"]), out
 
   @property
   def start_scale(self) -> float:
