@@ -53,17 +53,6 @@ def of_stream(S: int, T: int, heads: Sequence[int]) -> Blocks:
     T: number of positions.
     heads: the number of heads of each layer so far.
   """
-  kinds = ("token", S), ("position", T)
-  return [(kind + path, n) for path in _paths(heads) for kind, n in kinds]
-
-
-def of_tokens(S: int, heads: Sequence[int]) -> Blocks:
-  """The blocks of a residual stream without positions, as `of_stream`."""
-  return [(f"token{path}", S) for path in _paths(heads)]
-
-
-def _paths(heads: Sequence[int]) -> list[str]:
-  """By which heads each block of the stream is copied, as ` 1.2 2.1`."""
   paths = [""]
   for layer, num_heads in enumerate(heads, start=1):
     paths += [
@@ -71,4 +60,6 @@ def _paths(heads: Sequence[int]) -> list[str]:
       for head in range(1, num_heads + 1)
       for path in paths
     ]
-  return paths
+  return [
+    (kind + p, n) for p in paths for kind, n in (("token", S), ("position", T))
+  ]

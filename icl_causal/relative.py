@@ -1,32 +1,39 @@
 """A disentangled transformer that knows distances, not positions."""
 
+from typing import Any
+
 from flax import linen as nn
 import jax
 from jax import numpy as jnp
+import numpy as np
 
 from icl_causal import blocks
 from icl_causal import sampling
 
 
 class Relative(nn.Module):
-  """The disentangled transformer with relative positions in every layer (ours).
+  """The disentangled transformer with relative positions (ours).
 
-  The stream starts as the one-hot tokens, without positions. Layer l has
-  d_l = (1 + H_l) d_{l-1} entries, as in `models.Disentangled`, with d_0 = S,
-  and attn(h; A, w) = softmax(mask(h A h^T + w_{i-j})) h. No parameter depends
-  on T, so the same parameters apply to prompts of any length:
-  `model.clone(T=2 * T)`.
+  After Shaw, Uszkoreit and Vaswani (2018). The stream starts as the one-hot
+  tokens, without positions, and a copy has what a head attends to: the mean of
+  the stream, and the attention at each distance,
 
-  Parameters: `A1` (H_1, d_0, d_0), `w1` (H_1, reach), `A2`, `w2`, .., `W`
-  (d_L, S).
+    maps = softmax(mask(h A h^T + (h U)_{i, i-j})),
+    h_i <- [h_i, sum_j maps_ij h_j, maps_{i, i}, maps_{i, i-1}, ..].
+
+  The last layer copies the mean alone. No parameter depends on T, so the same
+  parameters apply to prompts of any length: `model.clone(T=2 * T)`.
+
+  Parameters: `A1` (H_1, d_0, d_0), `U1` (H_1, d_0, reach), `A2`, `U2`, .., `W`
+  (d_L, S), with d_0 = S and d_l = d_{l-1} + H_l (d_{l-1} + reach).
 
   Attributes:
     S: states.
     T: positions.
     heads: of each layer.
-    reach: number of distances 0, 1, .. with a score of their own; larger
-      distances have the score of the last one.
-    noise: initial standard deviation of A and w.
+    reach: number of distinct distances 0, 1, .., at least 2; the last one stands
+      for all larger ones.
+    noise: initial standard deviation of A and U.
     every: whether to predict at every position.
   """
 
@@ -46,32 +53,38 @@ class Relative(nn.Module):
   def __call__(self, x_T: jax.Array) -> tuple[jax.Array, dict]:
     """(f_S, out) for the tokens of one prompt, or (f_TxS, out)."""
     sampling.check_tokens(x_T, self.S, self.T)
-    distance_TxT = jnp.arange(self.T)[:, None] - jnp.arange(self.T)
-    mask_TxT = jnp.where(distance_TxT >= 0, 0, -jnp.inf)
-    distance_TxT = jnp.clip(distance_TxT, 0, self.reach - 1)
+    mask_TxT = jnp.where(jnp.tri(self.T, dtype=bool), 0, -jnp.inf)
     h_TxD = jax.nn.one_hot(x_T, self.S, dtype=jnp.result_type(float))
-    gauss, out = nn.initializers.normal(self.noise), {}
+    gauss, out, maps = nn.initializers.normal(self.noise), {}, []
     for layer, num_heads in enumerate(self.heads, start=1):
-      shape = (num_heads, h_TxD.shape[1], h_TxD.shape[1])
-      A_HxDxD = self.param(f"A{layer}", gauss, shape)
-      w_HxN = self.param(f"w{layer}", gauss, (num_heads, self.reach))
-      rows = slice(None)
-      if layer == len(self.heads) and not self.every:
-        rows = slice(-1, None)
-      maps_HxTxT = jax.nn.softmax(
-        h_TxD[rows] @ A_HxDxD @ h_TxD.T
-        + w_HxN[:, distance_TxT[rows]]
-        + mask_TxT[rows]
-      )
-      copies = [att @ h_TxD for att in maps_HxTxT]
-      h_TxD = jnp.concatenate([h_TxD[rows], *copies], axis=1)
-      out[f"attention_{layer}"] = maps_HxTxT
-    W_DxS = self.param("W", nn.initializers.zeros, (h_TxD.shape[1], self.S))
+      copies = [
+        part
+        for att in maps
+        for part in (att @ h_TxD, attention_by_distance(att, self.reach))
+      ]
+      h_TxD = jnp.concatenate([h_TxD, *copies], axis=1)
+      D = h_TxD.shape[1]
+      A_HxDxD = self.param(f"A{layer}", gauss, (num_heads, D, D))
+      U_HxDxR = self.param(f"U{layer}", gauss, (num_heads, D, self.reach))
+      maps = [
+        jax.nn.softmax(
+          h_TxD @ A @ h_TxD.T + score_by_distance(h_TxD @ U) + mask_TxT
+        )
+        for A, U in zip(A_HxDxD, U_HxDxR, strict=True)
+      ]
+      out[f"attention_{layer}"] = jnp.stack(maps)
+    width = (1 + len(maps)) * h_TxD.shape[1]
+    W_DxS = self.param("W", nn.initializers.zeros, (width, self.S))
+    of_stream_DxS, *of_copies = jnp.split(W_DxS, 1 + len(maps))
+    logits_TxS = h_TxD @ of_stream_DxS + sum(
+      att @ (h_TxD @ of_copy_DxS)
+      for att, of_copy_DxS in zip(maps, of_copies, strict=True)
+    )
     if self.every:
-      out["logits_TxS"] = h_TxD @ W_DxS
-      return jax.nn.softmax(out["logits_TxS"]), out
-    out[f"attention_{len(self.heads)}"] = maps_HxTxT[:, 0]
-    out["logits_S"] = h_TxD[0] @ W_DxS
+      out["logits_TxS"] = logits_TxS
+      return jax.nn.softmax(logits_TxS), out
+    last = f"attention_{len(self.heads)}"
+    out |= {last: out[last][:, -1], "logits_S": logits_TxS[-1]}
     return jax.nn.softmax(out["logits_S"]), out
 
   @property
@@ -84,19 +97,59 @@ class Relative(nn.Module):
     """Entries of the layer-1 maps per prompt."""
     return self.heads[0] * self.T**2
 
-  def parameter_blocks(self, params) -> list[blocks.ParameterBlock]:
-    """The parameters as matrices; w as one row per head."""
+  def parameter_blocks(self, params: Any) -> list[blocks.ParameterBlock]:
+    """The parameters as matrices with the blocks of the residual stream."""
     matrices = []
-    for layer, num_heads in enumerate(self.heads, start=1):
-      stream = blocks.of_tokens(self.S, self.heads[: layer - 1])
-      matrices += blocks.per_head(f"A{layer}", params[f"A{layer}"], stream)
-      matrices.append(
-        blocks.ParameterBlock(
-          f"w{layer}",
-          params[f"w{layer}"],
-          [("head", num_heads)],
-          [("distance", self.reach)],
-        )
-      )
-    stream = blocks.of_tokens(self.S, self.heads)
-    return [*matrices, blocks.read_out("W", params["W"], stream)]
+    for layer in range(1, len(self.heads) + 1):
+      rows = _stream(self.S, self.reach, self.heads[: layer - 1])
+      for name, columns in (("A", rows), ("U", [("distance", self.reach)])):
+        of_heads = np.asarray(params[f"{name}{layer}"])
+        for head, matrix in enumerate(of_heads, start=1):
+          title = f"{name}{layer}" + (f", head {head}" * (len(of_heads) > 1))
+          matrices.append(blocks.ParameterBlock(title, matrix, rows, columns))
+    rows = _stream(self.S, self.reach, self.heads[:-1])
+    copies = [
+      (f"{name} {len(self.heads)}.{head}", size)
+      for head in range(1, self.heads[-1] + 1)
+      for name, size in rows
+    ]
+    return [*matrices, blocks.read_out("W", params["W"], [*rows, *copies])]
+
+
+def score_by_distance(u_TxR: jax.Array) -> jax.Array:
+  """The matrix with u[i, min(i - j, R - 1)] at (i, j) for j <= i, T x T.
+
+  Reads a padded matrix with rows of another length: faster than gathering.
+  Entries j > i have no meaning.
+  """
+  T, R = u_TxR.shape
+  if R > T:
+    u_TxR, R = u_TxR[:, :T], T
+  far_TxF = jnp.broadcast_to(u_TxR[:, -1:], (T, T - R))
+  rows_TxT = jnp.concatenate([far_TxF, u_TxR[:, ::-1]], axis=1)
+  return jnp.pad(rows_TxT, ((0, 0), (1, 0))).reshape(T + 1, T)[1:]
+
+
+def attention_by_distance(att_TxT: jax.Array, reach: int) -> jax.Array:
+  """The attention at distances 0, .., reach - 2, and at larger ones, T x R.
+
+  Args:
+    att_TxT: causal attention, 0 for j > i.
+    reach: R.
+  """
+  T = len(att_TxT)
+  shifted = jnp.pad(att_TxT, ((1, 0), (0, 0))).reshape(T, T + 1)
+  at_TxT = jnp.pad(shifted[:, 1:][:, ::-1], ((0, 0), (0, max(reach - T, 0))))
+  far_Tx1 = at_TxT[:, reach - 1 :].sum(axis=1, keepdims=True)
+  return jnp.concatenate([at_TxT[:, : reach - 1], far_Tx1], axis=1)
+
+
+def _stream(S: int, reach: int, heads: tuple[int, ...]) -> blocks.Blocks:
+  """The blocks of the stream before a layer, with the heads of those before."""
+  stream = [("token", S)]
+  for layer, num_heads in enumerate(heads, start=1):
+    before = list(stream)
+    for head in range(1, num_heads + 1):
+      stream += [(f"{name} {layer}.{head}", size) for name, size in before]
+      stream.append((f"distance {layer}.{head}", reach))
+  return stream

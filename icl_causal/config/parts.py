@@ -179,7 +179,7 @@ MODELS: dict[str, Part] = {
   ),
   "relative": Part(
     functools.partial(models.Relative, every=True),
-    {**_HEADS, "reach": fields.at_least(1), "noise": fields.NOT_NEGATIVE},
+    {**_HEADS, "reach": fields.at_least(2), "noise": fields.NOT_NEGATIVE},
     (_needs_layers, _needs_closed_posterior),
   ),
   "reduced": Part(models.Reduced, {"beta0": fields.FINITE}, (_needs_epsilon,)),
