@@ -31,7 +31,7 @@ class Relative(nn.Module):
     S: states.
     T: positions.
     heads: of each layer.
-    reach: number of distinct distances 0, 1, .., at least 2; the last one stands
+    reach: number of distinct distances 0, 1, .., at least 2; the last stands
       for all larger ones.
     noise: initial standard deviation of A and U.
     every: whether to predict at every position.
