@@ -27,6 +27,7 @@ FIELDS: dict[str, Any] = {
   "last_error": float,
   "bayes": float,
   "correlation": float,
+  "last_correlation": float,
   "on_true": float,
   "evidence": float,
   "positions": list,
@@ -44,10 +45,12 @@ def line(run: runs.Run, num_prompts: int) -> dict:
 
   `gap` is the loss minus that of the Bayes predictor, averaged over positions:
   those from which on every graph has had a parent to show, and whose next token
-  has one. Its error is over prompts. `correlation` is between the attention of
+  has one; `last` is the gap at the last position. Their errors are over prompts.
+  `correlation` is between the attention of
   the last layer and the weights with which the Bayes predictor averages tokens
   (`selection.parent_posterior`, or `successor_posterior` if the kernel is new),
-  over prompts, positions and candidates; `slope_by_position` is of their
+  over prompts, positions and candidates, and `last_correlation` at the last
+  position; `on_true` is the attention on what the true graph would copy; `slope_by_position` is of their
   logarithms, and `calibration` the mean attention by level of the weight.
   `evidence` is the share of variance of the log-likelihoods that layer 2
   explains at the last position, or NaN with fewer than three layers.
@@ -70,6 +73,7 @@ def line(run: runs.Run, num_prompts: int) -> dict:
   rows = jax.tree.map(lambda a_T: a_T[positions], weights)
   every = selection.Moments(*(a_T.sum() for a_T in rows))
   slope_T, _ = selection.slope_and_correlation(logs)
+  _, correlation_T = selection.slope_and_correlation(weights)
   counts = np.maximum(total["level_counts"], 1)
   return {
     "run": run.path.name,
@@ -81,6 +85,7 @@ def line(run: runs.Run, num_prompts: int) -> dict:
     "last_error": last_error,
     "bayes": float(total["bayes"][positions].mean() / num_prompts),
     "correlation": float(selection.slope_and_correlation(every)[1]),
+    "last_correlation": float(correlation_T[-1]),
     "on_true": float(total["on_true"][positions].mean() / num_prompts),
     "evidence": _explained(total),
     "positions": positions.tolist(),
@@ -97,7 +102,7 @@ def table(lines: Sequence[Mapping]) -> tuple[list[str], list[list]]:
   Each seed has test prompts of its own, so the errors include both; all seeds
   share the kernel if it is fixed.
   """
-  fields = ("gap", "last", "correlation", "on_true", "evidence")
+  fields = ("gap", "last", "last_correlation", "correlation", "evidence")
   header = ["model", "heads", "seeds", "Bayes"]
   for field in fields:
     header += [field.replace("_", " "), f"error of {field.replace('_', ' ')}"]
