@@ -45,15 +45,16 @@ def line(run: runs.Run, num_prompts: int) -> dict:
 
   `gap` is the loss minus that of the Bayes predictor, averaged over positions:
   those from which on every graph has had a parent to show, and whose next token
-  has one; `last` is the gap at the last position. Their errors are over prompts.
-  `correlation` is between the attention of
-  the last layer and the weights with which the Bayes predictor averages tokens
-  (`selection.parent_posterior`, or `successor_posterior` if the kernel is new),
-  over prompts, positions and candidates, and `last_correlation` at the last
-  position; `on_true` is the attention on what the true graph would copy; `slope_by_position` is of their
-  logarithms, and `calibration` the mean attention by level of the weight.
-  `evidence` is the share of variance of the log-likelihoods that layer 2
-  explains at the last position, or NaN with fewer than three layers.
+  has one; `last` is the gap at the last position. Their errors are over
+  prompts. `correlation` is between the attention of the last layer and the
+  weights with which the Bayes predictor averages tokens, over prompts,
+  positions and candidates; `last_correlation` is that at the last position.
+  These weights are `selection.parent_posterior`, or `successor_posterior` if
+  the kernel is new. `on_true` is the attention on what the true graph copies.
+  `slope_by_position` is of the logarithms of attention and weight, and
+  `calibration` the mean attention by level of the weight. `evidence` is the
+  share of variance of the log-likelihoods that layer 2 explains at the last
+  position, or None with fewer than three layers.
   """
   total, gaps = None, []
   size, x_NxT = run.config.eval.batch_size, run.prompts(num_prompts)
@@ -180,10 +181,8 @@ def _second_layer(run: runs.Run, out: Mapping, w_TxM) -> dict:
   if len(run.config.model.heads) < 3:
     return {}
   M = w_TxM.shape[1]
-  first_TxT = out["attention_1"].sum(axis=0)
-  collected_HxM = selection.evidence(first_TxT, out["attention_2"], run.graph)[
-    :, -1
-  ]
+  maps = (out["attention_1"], out["attention_2"][:, -1:])
+  collected_HxM = selection.evidence(*maps, run.graph)[..., 0, :].reshape(-1, M)
   x_HxM = collected_HxM - collected_HxM.mean(axis=1, keepdims=True)
   y_M = selection.contrasts(w_TxM[-1], jnp.ones(M, bool))
   return {"xx": x_HxM @ x_HxM.T, "xy": x_HxM @ y_M, "yy": y_M @ y_M}
@@ -192,7 +191,8 @@ def _second_layer(run: runs.Run, out: Mapping, w_TxM) -> dict:
 def _explained(total: Mapping) -> float | None:
   """The share of variance of the log-likelihoods that layer 2 explains.
 
-  By least squares with one coefficient per head, over prompts and graphs.
+  By least squares with a coefficient for each head of layer 1 and each of layer
+  2, over prompts and graphs.
   """
   if "xx" not in total:
     return None

@@ -85,24 +85,27 @@ def attention_on_graphs(attention_TxT, graphs_M: Graph) -> jax.Array:
   return jnp.where(parents_TxM < 0, 0, on_parent_TxM)
 
 
-def evidence(first_TxT, second_HxTxT, graphs_M: Graph) -> jax.Array:
-  """What each head of layer 2 collects about each graph, H x T x M.
+def evidence(first_HxTxT, second_GxQxT, graphs_M: Graph) -> jax.Array:
+  """What layer 2 collects about each graph, H x G x Q x M.
 
-  e_htm = sum_i a2_h(t, i) a1(i, p_m(i)): the attention of layer 1 on the parent
-  that graph m gives to a position, averaged over the positions that head h of
-  layer 2 attends to.
+  e_hgtm = sum_i a2_g(t, i) a1_h(i, p_m(i)): the attention of head h of layer 1
+  on the parent that graph m gives to a position, averaged over the positions to
+  which head g of layer 2 attends.
 
   Args:
-    first_TxT: the map of layer 1, summed over its heads.
-    second_HxTxT: the maps of layer 2.
+    first_HxTxT: the maps of layer 1.
+    second_GxQxT: rows of the maps of layer 2.
     graphs_M: the graphs.
   """
-  parents_TxM = graphs_M.parents_TxK[..., 0].T
-  on_parent_TxM = jnp.take_along_axis(
-    first_TxT, jnp.maximum(parents_TxM, 0), axis=1
-  )
-  on_parent_TxM = jnp.where(parents_TxM < 0, 0, on_parent_TxM)
-  return second_HxTxT @ on_parent_TxM
+  parents_MxT = graphs_M.parents_TxK[..., 0]
+
+  def on_parent(att_TxT):
+    rows = jnp.arange(len(att_TxT))
+    on_MxT = att_TxT[rows, jnp.maximum(parents_MxT, 0)]
+    return jnp.where(parents_MxT < 0, 0, on_MxT)
+
+  on_HxMxT = jax.vmap(on_parent)(first_HxTxT)
+  return jnp.einsum("gqi,hmi->hgqm", second_GxQxT, on_HxMxT)
 
 
 def contrasts(weights_TxT, mask_TxT, floor=1e-6) -> jax.Array:
