@@ -48,6 +48,9 @@ class Number(NamedTuple):
   error: float | None
 
 
+_NONE = Number(None, None)
+
+
 class Agreement(NamedTuple):
   """The agreement of measured with predicted changes.
 
@@ -60,7 +63,8 @@ class Agreement(NamedTuple):
     correlation: Pearson's r of the means, over pairs.
     slope_of_means: the slope if there were infinitely many prompts: the noise
       of the means, estimated between groups, is subtracted from the covariance
-      and from the variances. None if the variance that is left is below 0.
+      and from the variances. None if a variance that is left is not above 0, in
+      all groups or without one of them: then it is all noise.
     correlation_of_means: Pearson's r, likewise. It can exceed 1 by its error.
     noise: the share of noise in the variance of the measured means.
     predicted_noise: the share of noise in that of the predicted means.
@@ -102,12 +106,11 @@ def agreement(of: Moments) -> Agreement:
   )
   deviation = left_out - left_out.mean(axis=0)
   errors = np.sqrt((G - 1) / G * (deviation**2).sum(axis=0))
-  return Agreement(
-    *(
-      Number(*(float(a) if np.isfinite(a) else None for a in pair))
-      for pair in zip(values, errors, strict=True)
-    )
-  )
+  numbers = []
+  for value, error in zip(values, errors, strict=True):
+    is_defined = np.isfinite(value) and np.isfinite(error)
+    numbers.append(Number(*map(float, (value, error))) if is_defined else _NONE)
+  return Agreement(*numbers)
 
 
 def _numbers(m_GxP, p_GxP, mm_GxP, pp_GxP, mp_GxP) -> np.ndarray:
