@@ -21,8 +21,6 @@ from icl_causal.config import build
 from icl_causal.graphs import Graph
 
 GROUPS = 64  # of prompts, between which errors are estimated
-MEASURED = ("token alone", "whole row")
-PREDICTED = ("edge posterior", "fitted layer 2")
 _AT_ONCE = 2**20  # numbers of an array of all patches of some prompts
 _FIT = (512, 0.1)  # steps and rate of the fitted layer 2
 
@@ -114,7 +112,7 @@ class Patches(NamedTuple):
   """The changes of the loss by patches.
 
   Attributes:
-    means: G x T x T by name, of `MEASURED` and `PREDICTED`, in nats.
+    means: G x T x T by name, of `patches.MEASURED` and `PREDICTED`, in nats.
     moments: G x T x T, by (measured, predicted).
   """
 
@@ -146,8 +144,8 @@ def patch(params, batch, graph: Graph, alpha, fitted) -> Patches:
       (m, p): agreement.Moments(
         means[m], means[p], moments[m, m], moments[p, p], moments[m, p]
       )
-      for m in MEASURED
-      for p in PREDICTED
+      for m in patches.MEASURED
+      for p in patches.PREDICTED
     },
   )
 
@@ -174,7 +172,7 @@ def _patched(params, graph: Graph, alpha, fitted, x_GxCxBxT, y_GxCxBxS):
     one = functools.partial(_changes, params, graph, alpha, fitted)
     changes = jax.vmap(one)(x_BxT, y_BxS)
     names = [(name, name) for name in changes]
-    names += [(m, p) for m in MEASURED for p in PREDICTED]
+    names += [(m, p) for m in patches.MEASURED for p in patches.PREDICTED]
     products = {(a, b): changes[a] * changes[b] for a, b in names}
     return jax.tree.map(lambda a: a.mean(axis=0), (changes, products))
 
@@ -205,12 +203,13 @@ def _changes(params, graph: Graph, alpha, fitted, x_T, y_S) -> dict:
     inputs = second_layer.inputs_of(x_T[None], y_S[None], graph)
     return second_layer.losses(fitted, inputs)[0]
 
-  own_S, token, row = (
-    f(of) for f in (patches.logits, patches.patch_token, patches.patch_row)
+  own_S = patches.logits(of)
+  measured = (
+    patches.loss_changes(patch(of), own_S, y_S)
+    for patch in (patches.patch_token, patches.patch_row)
   )
-  return {
-    "token alone": patches.loss_changes(token, own_S, y_S),
-    "whole row": patches.loss_changes(row, own_S, y_S),
-    "edge posterior": patches.predicted(edge_loss, graph),
-    "fitted layer 2": patches.predicted(fitted_loss, graph),
-  }
+  predicted = (
+    patches.predicted(loss, graph) for loss in (edge_loss, fitted_loss)
+  )
+  names = (*patches.MEASURED, *patches.PREDICTED)
+  return dict(zip(names, (*measured, *predicted), strict=True))

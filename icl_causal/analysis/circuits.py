@@ -102,7 +102,7 @@ def mean(values_N) -> Mean:
   )
 
 
-def clamp(params: dict, graph: Graph) -> dict:
+def clamp(params: Any, graph: Graph) -> dict:
   """Layer 1 attends from each position to its parent, with certainty.
 
   A large number is added to the score of each edge, between positions. Rows
@@ -119,7 +119,7 @@ def clamp(params: dict, graph: Graph) -> dict:
   return params | {"A1": A1}
 
 
-def gauge_fixed(model: models.Disentangled, params: dict) -> dict:
+def gauge_fixed(model: models.Disentangled, params: Any) -> dict:
   """The parameters of the same model in which every norm has a meaning.
 
   Three changes leave every attention map and prediction as it is:
@@ -178,7 +178,7 @@ class Block(NamedTuple):
 
 
 def compare(
-  model: models.Disentangled, params: dict, graph: Graph
+  model: models.Disentangled, params: Any, graph: Graph
 ) -> list[Block]:
   """Each block beside that of `constructions.disentangled`.
 

@@ -24,6 +24,10 @@ from icl_causal import metrics
 from icl_causal import mixes
 from icl_causal.graphs import Graph
 
+# What is patched, and what predicts the change of the loss, as results name it.
+MEASURED = ("token alone", "whole row")
+PREDICTED = ("edge posterior", "fitted layer 2")
+
 
 class Terms(NamedTuple):
   """What a part of the stream at each of T positions adds for layer 2.

@@ -10,6 +10,7 @@ import numpy as np
 from icl_causal import graphs
 from icl_causal import runs
 from icl_causal.analysis import circuits
+from icl_causal.analysis import patches
 from icl_causal.plotting import circuits as plots
 
 # What is shown of each agreement, by its name in the record.
@@ -48,7 +49,7 @@ def of_run(run: runs.Run, steps: Sequence[int]) -> dict[str, Any] | None:
       name: [
         None if value is None else round(value, 5) for row in m for value in row
       ]
-      for name, m in record["patches"].items()
+      for name, m in in_order(record).items()
     },
     "curves": curves(run, steps),
   }
@@ -60,11 +61,16 @@ def figure(record: Mapping, graph) -> Figure | None:
     return None
   return plots.patches(
     {
-      name: np.array(matrix, float)
-      for name, matrix in record["patches"].items()
+      name: np.array(matrix, float) for name, matrix in in_order(record).items()
     },
     np.asarray(graphs.adjacency(graph)),
   )
+
+
+def in_order(record: Mapping) -> dict[str, list]:
+  """The patches, measured before predicted; empty without any."""
+  names = (*patches.MEASURED, *patches.PREDICTED)
+  return {n: record["patches"][n] for n in names if n in record["patches"]}
 
 
 def curves(run: runs.Run, steps: Sequence[int]) -> dict[str, list]:
@@ -101,10 +107,10 @@ def in_words(record: Mapping) -> str:
   scores = record["scores"]
   text = (
     f"On {record['prompts']} prompts. Layer 1 has "
-    f"{_number(scores['parent'], 3)} of the attention of a position on its "
-    f"parent. Layer 2 has {_number(scores['matching'], 3)} on the positions "
+    f"{_number(scores['parent'], 4)} of the attention of a position on its "
+    f"parent. Layer 2 has {_number(scores['matching'], 4)} on the positions "
     "whose parent has the token of the query, where there are any; uniform "
-    f"attention would have {_number(scores['by_chance'], 3)}. "
+    f"attention would have {_number(scores['by_chance'], 4)}. "
   )
   if record["clamp"] is not None:
     text += (
@@ -147,11 +153,12 @@ def agreement_table(record: Mapping) -> list[list[str]]:
   of = record["agreement"]
   if not of:
     return []
+  names = [f"{m}, {p}" for m in patches.MEASURED for p in patches.PREDICTED]
   return [
-    ["", *of],
+    ["", *names],
     *(
-      [title, *(_number(numbers.get(name), 4) for numbers in of.values())]
-      for name, title in NUMBERS.items()
+      [title, *(_number(of[name].get(number), 4) for name in names)]
+      for number, title in NUMBERS.items()
     ),
   ]
 

@@ -1,16 +1,18 @@
 """The measured circuit of a run, in analysis/circuits.json."""
 
 from collections.abc import Mapping
+import itertools
 import os
 import pathlib
 from typing import Any
 
+from icl_causal.analysis import patches
 from icl_causal.runs import files
 from icl_causal.runs import history
 from icl_causal.runs import records
 from icl_causal.runs.files import RunError
 
-_PATH = "analysis/circuits.json"
+PATH = "analysis/circuits.json"
 _SCORES = ("parent", "matching", "by_chance", "evenness")
 _FIELDS: records.Fields = {
   "step": int,
@@ -39,7 +41,7 @@ _BLOCK: records.Fields = {
 def write_circuits(workdir: pathlib.Path, value: Mapping):
   """Writes the record that `read_circuits` describes."""
   files.make_directory(workdir / "analysis")
-  records.write(workdir / _PATH, value, _end_of_history(workdir))
+  records.write(workdir / PATH, value, _end_of_history(workdir))
 
 
 def read_circuits(workdir: pathlib.Path, T: int) -> dict[str, Any] | None:
@@ -54,14 +56,14 @@ def read_circuits(workdir: pathlib.Path, T: int) -> dict[str, Any] | None:
     - `scores` by name, `value` and `error`;
     - `clamp`, the change of the loss in nats, or None with a `reason`;
     - `blocks`, as `circuits.Block`;
-    - `patches`, by name a T x T list with numbers in nats, and None outside of
-      the pairs; empty with a `reason`;
+    - `patches`, by the names in `patches.MEASURED` and `PREDICTED`: T x T lists
+      of numbers in nats, None outside of the pairs; empty with a `reason`;
     - `agreement`, by "MEASURED, PREDICTED", `value` and `error` by name.
 
   Raises:
     RunError: if it is damaged, or of another training.
   """
-  path = workdir / _PATH
+  path = workdir / PATH
   if not os.path.lexists(path):
     return None
   if path.parent.is_symlink():
@@ -80,9 +82,16 @@ def read_circuits(workdir: pathlib.Path, T: int) -> dict[str, Any] | None:
       records.check(_of(mean, dict, where), _MEAN, where)
   for block in value["blocks"]:
     records.check(_of(block, dict, where), _BLOCK, where)
-  for name, matrix in value["patches"].items():
+  names = (*patches.MEASURED, *patches.PREDICTED)
+  found = value["patches"]
+  if found.keys() not in (set(), set(names)):
+    raise RunError(f"{where} is damaged: its patches are {[*found]!r:.40}")
+  for name, matrix in found.items():
     if not _is_matrix(matrix, T):
-      raise RunError(f"{where} is damaged: its {name!r:.40} is not {T} x {T}")
+      raise RunError(f"{where} is damaged: its {name} is not {T} x {T}")
+  keys = {", ".join(p) for p in itertools.product(names[:2], names[2:])}
+  if value["agreement"].keys() not in (set(), keys):
+    raise RunError(f"{where} is damaged: its agreement has other names")
   return value
 
 

@@ -35,7 +35,7 @@ def _scores(out, x_BxT, graph):
   return jax.jit(jax.vmap(circuits.scores, (0, 0, None)))(out, x_BxT, graph)
 
 
-def _random(model, scale=0.5):
+def random_params(model, scale=0.5):
   """Random parameters, of all blocks."""
   like = model.init(jax.random.key(0), jnp.zeros(model.T, jnp.int32))["params"]
   leaves, tree = jax.tree.flatten(like)
@@ -106,7 +106,7 @@ def test_a_mean_skips_what_is_not_defined():
 )
 def test_fixing_the_gauge_changes_no_output(S, T, heads):
   model = models.Disentangled(S, T, heads)
-  params = _random(model)
+  params = random_params(model)
   fixed = circuits.gauge_fixed(model, params)
   x_BxT = _prompts(S, T)
   before, after = (
@@ -124,7 +124,7 @@ def test_what_no_output_shows_changes_no_fixed_parameter():
   S, T = 3, 4
   D = S + T
   model = models.Disentangled(S, T, (1, 1))
-  params = jax.tree.map(lambda a: np.array(a, float), _random(model))
+  params = jax.tree.map(lambda a: np.array(a, float), random_params(model))
   other = {name: a.copy() for name, a in params.items()}
   random = np.random.default_rng(0)
   other["A1"][0, :, :S] += random.normal(size=(D, 1))
@@ -205,7 +205,7 @@ def test_shares_cosines_and_scales():
 def test_other_heads_have_no_construction_to_compare_with():
   model = models.Disentangled(3, 5, (2, 1))
   with pytest.raises(ValueError, match=r"heads \(1, 1\), got \(2, 1\)"):
-    circuits.compare(model, _random(model), graphs.chain(5))
+    circuits.compare(model, random_params(model), graphs.chain(5))
 
 
 @pytest.mark.parametrize("name", GRAPHS)
@@ -214,7 +214,7 @@ def test_a_clamped_layer_1_is_the_graph(name):
   graph = GRAPHS[name]
   T, S = len(graph.parents_TxK), 3
   model = models.Disentangled(S, T, (1, 1))
-  params, x_BxT = _random(model), _prompts(S, T, 8)
+  params, x_BxT = random_params(model), _prompts(S, T, 8)
   before = _outputs(model, params, x_BxT)[1]["attention_1"][:, 0]
   clamped = jax.jit(circuits.clamp)(params, graph)
   after = _outputs(model, clamped, x_BxT)[1]["attention_1"][:, 0]

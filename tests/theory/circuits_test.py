@@ -1,0 +1,83 @@
+"""The check of circuits: joint training and training with a clamp."""
+
+import numpy as np
+import pytest
+
+from configs import phases
+from experiments.theory import circuits
+from icl_causal import graphs
+from icl_causal.config import build
+from tests.support import theory_checks
+
+CONFIG = theory_checks.config(
+  "circuits",
+  tasks=("forest",),
+  seeds=(0, 1),
+  steps=4,
+  measure_every=2,
+  num_prompts=64,
+)
+
+
+def _small():
+  base = phases.get_config("forest").base
+  base.graph.parents = (-1, 0, 1, 0, -1)
+  base.train.update(steps=4, batch_size=32)
+  base.eval.update(test_size=64, batch_size=64)
+  return base
+
+
+def test_a_clamped_layer_1_stays_the_graph_and_the_others_learn():
+  base = _small()
+  graph = build.graph(base)
+  course = circuits.courses(CONFIG, base, graph, is_clamped=True)
+  assert course.excess_M.shape == (2, 3)
+  A1 = course.params["A1"][:, 0, 3:, 3:]
+  np.testing.assert_array_equal(
+    A1 > 0, np.asarray(graphs.adjacency(graph))[None].repeat(2, 0)
+  )
+  for name in ("A2", "W"):
+    assert (course.params[name][0] != course.params[name][1]).any()
+  joint = circuits.courses(CONFIG, base, graph, is_clamped=False)
+  assert (joint.params["A1"][:, 0, 3:, 3:] != 0).any()
+  assert (joint.excess_M[:, 0] != course.excess_M[:, 0]).all()
+
+
+def test_steps_to_an_excess_by_hand():
+  config = theory_checks.config("circuits", thresholds=(0.2, 0.05))
+  joint = np.array([[0.5, 0.2, 0.1], [0.5, 0.3, 0.2]])
+  clamped = np.array([[0.1, 0.1, 0.3], [0.5, 0.3, 0.0]])
+  found = circuits.pace(config, [0, 8, 16], joint, clamped)
+  assert found["steps to 0.2"] == [8, 16]
+  assert found["steps to 0.2, clamped"] == [0, 16]
+  assert found["steps to 0.05"] == [None, None]
+  assert found["excess, clamped minus joint"] == pytest.approx([0.2, -0.2])
+
+
+def test_the_rows_and_the_figure(monkeypatch):
+  monkeypatch.setattr(circuits, "_base", lambda config, task: _small())
+  outcome = circuits.check(CONFIG)
+  rows = {row["number"]: row for row in theory_checks.table(outcome)}
+  assert rows["steps to 0.2"]["task"] == "forest"
+  assert 0 < rows["parent"]["mean"] < 1
+  assert rows["change of outputs by the gauge"]["largest"] < 1e-6
+  block = rows["A2 token > token 1.1: cosine"]
+  assert block["least"] <= block["mean"] <= block["largest"] <= 1
+  assert "token alone, edge posterior: correlation" in rows
+  assert len(outcome.figure.axes) == 1
+
+
+def test_sizes_must_divide():
+  for changes, message in (
+    ({"num_prompts": 100}, "num_prompts = 100: must be a multiple of 64"),
+    ({"steps": 9}, "steps = 9: must be a multiple of measure_every"),
+  ):
+    config = theory_checks.config("circuits", **changes)
+    (found,) = [need(config) for need in circuits.NEEDS]
+    assert found == message
+
+
+def test_a_summary_of_seeds():
+  assert circuits._summary([1.0, 3.0]) == [2, 1, 1, 3]
+  assert circuits._summary([1.0, None]) == [None] * 4
+  assert circuits._summary([1.0]) == [1, None, 1, 1]
