@@ -185,6 +185,7 @@ _DEFAULTS = {
     "measure_every": 8,
     "thresholds": (0.2, 0.1),
     "num_prompts": 2**14,
+    "more_prompts": 2**18,
   },
   "missed_edges": {
     # (experiment, changes), and a change is (child, slot, copied)

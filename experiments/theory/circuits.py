@@ -1,16 +1,19 @@
 """The circuit that training finds, and which layer sets its pace.
 
 Trains the tasks of configs/phases.py, without run directories, from several
-seeds, twice each with the same start and data: both layers jointly, or layer 2
-and W alone with layer 1 clamped to the graph (`circuits.clamp`). `steps to` is
-the first step, of those measured, with such an excess over the edge posterior.
+seeds, with the same data for each layer 1: `trained` jointly; `clamped` to the
+graph (`circuits.clamp`), where the rows of roots and of the query are uniform;
+or with `edges clamped`, where these rows are trained. `steps to` is the first
+step, of those measured, with such an excess over the edge posterior.
 
 The other numbers are those of `experiments.circuits`, of the jointly trained
 models: scores, blocks of the parameters, the loss with layer 1 clamped after
 training, and patches, measured and predicted. Losses in nats; standard errors
-are over seeds. Two minutes on two cores.
+are over seeds. The rows `.., more prompts` are of the first seed on more
+prompts, with standard errors over prompts. Five minutes on two cores.
 """
 
+from collections.abc import Mapping
 import functools
 from typing import Any, NamedTuple
 
@@ -27,6 +30,7 @@ from experiments.theory.outcome import Outcome
 from icl_causal import metrics
 from icl_causal import parallel
 from icl_causal import training
+from icl_causal.analysis import agreement
 from icl_causal.analysis import circuits
 from icl_causal.config import build
 from icl_causal.config import fields
@@ -41,13 +45,15 @@ FIELDS = {
   "measure_every": fields.at_least(1),
   "thresholds": fields.tuple_of(fields.POSITIVE),
   "num_prompts": fields.at_least(measuring.GROUPS),
+  "more_prompts": fields.at_least(measuring.GROUPS),
 }
 
 
 def _divides(config: build.Config) -> str | None:
-  if config.num_prompts % measuring.GROUPS:
-    num = config.num_prompts
-    return f"num_prompts = {num}: must be a multiple of {measuring.GROUPS}"
+  for name in ("num_prompts", "more_prompts"):
+    if config[name] % measuring.GROUPS:
+      multiple = f"must be a multiple of {measuring.GROUPS}"
+      return f"{name} = {config[name]}: {multiple}"
   if config.steps % config.measure_every:
     return f"steps = {config.steps}: must be a multiple of measure_every"
   return None
@@ -55,6 +61,12 @@ def _divides(config: build.Config) -> str | None:
 
 NEEDS = (_divides,)
 
+# Whether layer 1 starts at the graph, and whether it stays there.
+LAYER_1 = {
+  "trained": (False, False),
+  "clamped": (True, True),
+  "edges clamped": (True, False),
+}
 _AT_ONCE = 4  # runs per device
 
 
@@ -77,29 +89,43 @@ def check(config: build.Config) -> Outcome:
   for task in config.tasks:
     base = _base(config, task)
     graph = build.graph(base)
-    joint, clamped = (
-      courses(config, base, graph, is_clamped) for is_clamped in (False, True)
-    )
-    excess[task] = {"trained": joint.excess_M, "clamped": clamped.excess_M}
-    numbers = pace(config, steps, joint.excess_M, clamped.excess_M)
+    by_name = {
+      name: courses(config, base, graph, *start)
+      for name, start in LAYER_1.items()
+    }
+    excess[task] = {name: of.excess_M for name, of in by_name.items()}
+    joint = by_name["trained"]
+    numbers = pace(config, steps, excess[task])
     by_seed = []
     for n, seed in enumerate(config.seeds):
       params = jax.tree.map(lambda a, n=n: a[n], joint.params)
       by_seed.append(measured(config, base, graph, params, seed))
+    params = jax.tree.map(lambda a: a[0], joint.params)
+    of_first = by_more_prompts(config, base, graph, params)
     numbers |= {name: [found[name] for found in by_seed] for name in by_seed[0]}
     rows += [
       [task, name, *_summary(values)] for name, values in numbers.items()
+    ]
+    rows += [
+      [task, f"{name}, more prompts", number.value, number.error, None, None]
+      for name, number in of_first.items()
     ]
   header = ["task", "number", "mean", "error", "least", "largest"]
   return Outcome(header, rows, plots.courses(steps, excess))
 
 
 def courses(
-  config: build.Config, base: build.Config, graph: Graph, is_clamped: bool
+  config: build.Config,
+  base: build.Config,
+  graph: Graph,
+  is_clamped: bool,
+  is_fixed: bool,
 ) -> Course:
   """The trainings from every seed, along a leading axis."""
   mesh = parallel.runs_mesh()
-  function = functools.partial(course_of, config, base, graph, is_clamped)
+  function = functools.partial(
+    course_of, config, base, graph, is_clamped, is_fixed
+  )
   mapped = jax.jit(parallel.over_runs(function, mesh, _AT_ONCE))
   seeds = [(np.uint32(seed),) for seed in config.seeds]
   found = mapped(*parallel.stack(seeds, mesh, _AT_ONCE))
@@ -111,13 +137,23 @@ def course_of(
   base: build.Config,
   graph: Graph,
   is_clamped: bool,
+  is_fixed: bool,
   seed,
 ) -> Course:
-  """Trains from one seed, as `experiments.train` does."""
+  """Trains from one seed, as `experiments.train` does.
+
+  Args:
+    config: of the check.
+    base: of the task.
+    graph: of the task.
+    is_clamped: whether layer 1 starts at the graph.
+    is_fixed: whether A1 stays as it starts.
+    seed: of the run and its test set.
+  """
   filled = program.fill(base, {"seed": seed, "eval.seed": seed})
   model = build.model(filled, graph)
   optimizer = build.optimizer(filled, model)
-  if is_clamped:
+  if is_fixed:
     optimizer = optax.multi_transform(
       {"trained": optimizer, "fixed": optax.set_to_zero()},
       {"A1": "fixed", "A2": "trained", "W": "trained"},
@@ -157,23 +193,31 @@ def course_of(
   return Course(jnp.concatenate([first[None], excess_M]), end.params)
 
 
-def pace(config: build.Config, steps, joint_RxM, clamped_RxM) -> dict:
-  """Values by seed: the steps to an excess, and the excess at the end."""
+def pace(config: build.Config, steps, excess: Mapping) -> dict[str, list]:
+  """Values by seed: the steps to an excess, and the excess at the end.
+
+  Args:
+    config: of the check.
+    steps: of the M measurements.
+    excess: R x M by the names in `LAYER_1`.
+  """
   found = {}
   for threshold in config.thresholds:
-    for name, excess_RxM in (("", joint_RxM), (", clamped", clamped_RxM)):
-      found[f"steps to {threshold}{name}"] = [
+    for name, excess_RxM in excess.items():
+      found[f"steps to {threshold}, {name}"] = [
         float(steps[int(np.argmax(excess_M <= threshold))])
         if (excess_M <= threshold).any()
         else None
         for excess_M in excess_RxM
       ]
-  joint, clamped = joint_RxM[:, -1], clamped_RxM[:, -1]
-  return found | {
-    "excess": joint.tolist(),
-    "excess, clamped": clamped.tolist(),
-    "excess, clamped minus joint": (clamped - joint).tolist(),
-  }
+  for name, excess_RxM in excess.items():
+    found[f"excess, {name}"] = excess_RxM[:, -1].tolist()
+  joint_R = excess["trained"][:, -1]
+  for name, excess_RxM in excess.items():
+    if name != "trained":
+      more_R = excess_RxM[:, -1] - joint_R
+      found[f"excess, {name} minus trained"] = more_R.tolist()
+  return found
 
 
 def measured(
@@ -205,13 +249,34 @@ def measured(
       }
   for name, share in circuits.outside(blocks).items():
     found[f"{name}: share outside"] = share
-  key = streams.key(seed, "data")
-  fitted = measuring.fit_layer_2(filled, graph, key, config.num_prompts)
-  of = measuring.patch(params, batch, graph, base.prior.alpha, fitted)
-  for names, agreement in measuring.agreements(of, graph).items():
-    for name, number in agreement._asdict().items():
-      found[f"{', '.join(names)}: {name.replace('_', ' ')}"] = number.value
-  return found
+  patched = agreements(filled, graph, params, config.num_prompts)
+  return found | {name: number.value for name, number in patched.items()}
+
+
+def by_more_prompts(
+  config: build.Config, base: build.Config, graph: Graph, params
+) -> dict[str, agreement.Number]:
+  """The agreement for the first seed, with errors over prompts."""
+  seed = config.seeds[0]
+  filled = program.fill(base, {"seed": seed, "eval.seed": seed})
+  return agreements(filled, graph, params, config.more_prompts)
+
+
+def agreements(
+  filled: build.Config, graph: Graph, params, num_prompts: int
+) -> dict[str, agreement.Number]:
+  """Measured against predicted effects of patches, by name."""
+  draw = jax.jit(build.sampler(filled, graph, num_prompts))
+  batch = draw(streams.key(filled.eval.seed, "test"))
+  fitted = measuring.fit_layer_2(
+    filled, graph, streams.key(filled.seed, "data"), min(num_prompts, 2**14)
+  )
+  of = measuring.patch(params, batch, graph, filled.prior.alpha, fitted)
+  return {
+    f"{', '.join(names)}: {name.replace('_', ' ')}": number
+    for names, found in measuring.agreements(of, graph).items()
+    for name, number in found._asdict().items()
+  }
 
 
 def change_by_gauge(model, params, x_BxT) -> float:

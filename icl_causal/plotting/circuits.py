@@ -46,14 +46,14 @@ def courses(
   """The excess loss by step, a panel for each task, means over runs.
 
   Args:
-    steps: of the columns.
+    steps: of the columns, from 0 on, at least two.
     excess: by task and by name, runs x steps, in nats.
   """
   figure = Figure(figsize=(4.2 * len(excess), 3.4), layout="constrained")
   all_axes = figure.subplots(1, len(excess), squeeze=False)[0]
   for axes, (task, by_name) in zip(all_axes, excess.items(), strict=True):
     for color, (name, values) in zip(
-      ("#0072B2", "#D55E00"), by_name.items(), strict=False
+      ("#0072B2", "#D55E00", "#00805C"), by_name.items(), strict=False
     ):
       for run in np.asarray(values):
         axes.plot(steps, run, color=color, alpha=0.35, linewidth=0.8)
@@ -61,7 +61,11 @@ def courses(
     axes.axhline(0, color="#999999", linewidth=0.8, zorder=1)
     axes.set_title(task)
     axes.set_xlabel("step")
-    axes.set_xscale("symlog", base=2, linthresh=8)
+    axes.set_xscale("symlog", base=2, linthresh=max(steps[1], 1))
+    axes.set_xlim(0, steps[-1])
+    ticks = [0, *(step for step in steps if step.bit_count() == 1)]
+    axes.set_xticks(ticks, [str(step) for step in ticks], minor=False)
+    axes.tick_params(axis="x", labelsize=8)
   all_axes[0].set_ylabel("excess over the edge posterior (nats)")
   all_axes[-1].legend(title="layer 1", frameon=False)
   return figure

@@ -46,10 +46,13 @@ def of_run(run: runs.Run, steps: Sequence[int]) -> dict[str, Any] | None:
     "blocks": block_rows(record),
     "agreement": agreement_table(record),
     "patches": {
+      # The rows of the triangle below the diagonal, one after another.
       name: [
-        None if value is None else round(value, 5) for row in m for value in row
+        None if value is None else round(value, 5)
+        for i, row in enumerate(matrix)
+        for value in row[:i]
       ]
-      for name, m in in_order(record).items()
+      for name, matrix in in_order(record).items()
     },
     "curves": curves(run, steps),
   }

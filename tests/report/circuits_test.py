@@ -54,8 +54,10 @@ def test_the_data_of_the_page(run):
   # The record has sorted keys; the page has the measured changes first.
   names = (*patches.MEASURED, *patches.PREDICTED)
   assert tuple(found["patches"]) == names
-  assert found["patches"]["whole row"][T * 2 + 1] == pytest.approx(0.033)
-  assert found["patches"]["whole row"][:T] == [None] * T
+  below = found["patches"]["whole row"]  # the triangle below the diagonal
+  assert below[1 + 1] == pytest.approx(0.033)  # of (2, 1)
+  assert below[-(T - 1) :] == [None] * (T - 1)
+  assert len(below) == T * (T - 1) / 2
   header, *rows = found["agreement"]
   assert header[1:3] == [
     "token alone, edge posterior",

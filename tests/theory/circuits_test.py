@@ -16,6 +16,7 @@ CONFIG = theory_checks.config(
   steps=4,
   measure_every=2,
   num_prompts=64,
+  more_prompts=128,
 )
 
 
@@ -30,7 +31,7 @@ def _small():
 def test_a_clamped_layer_1_stays_the_graph_and_the_others_learn():
   base = _small()
   graph = build.graph(base)
-  course = circuits.courses(CONFIG, base, graph, is_clamped=True)
+  course = circuits.courses(CONFIG, base, graph, *circuits.LAYER_1["clamped"])
   assert course.excess_M.shape == (2, 3)
   A1 = course.params["A1"][:, 0, 3:, 3:]
   np.testing.assert_array_equal(
@@ -38,7 +39,13 @@ def test_a_clamped_layer_1_stays_the_graph_and_the_others_learn():
   )
   for name in ("A2", "W"):
     assert (course.params[name][0] != course.params[name][1]).any()
-  joint = circuits.courses(CONFIG, base, graph, is_clamped=False)
+  free = circuits.courses(
+    CONFIG, base, graph, *circuits.LAYER_1["edges clamped"]
+  ).params["A1"][:, 0, 3:, 3:]
+  children, roots = [1, 2, 3], [0, 4]
+  np.testing.assert_array_equal(free[:, children], A1[:, children])
+  assert (free[:, roots] != A1[:, roots]).any()
+  joint = circuits.courses(CONFIG, base, graph, *circuits.LAYER_1["trained"])
   assert (joint.params["A1"][:, 0, 3:, 3:] != 0).any()
   assert (joint.excess_M[:, 0] != course.excess_M[:, 0]).all()
 
@@ -47,23 +54,28 @@ def test_steps_to_an_excess_by_hand():
   config = theory_checks.config("circuits", thresholds=(0.2, 0.05))
   joint = np.array([[0.5, 0.2, 0.1], [0.5, 0.3, 0.2]])
   clamped = np.array([[0.1, 0.1, 0.3], [0.5, 0.3, 0.0]])
-  found = circuits.pace(config, [0, 8, 16], joint, clamped)
-  assert found["steps to 0.2"] == [8, 16]
+  excess = {"trained": joint, "clamped": clamped}
+  found = circuits.pace(config, [0, 8, 16], excess)
+  assert found["steps to 0.2, trained"] == [8, 16]
   assert found["steps to 0.2, clamped"] == [0, 16]
-  assert found["steps to 0.05"] == [None, None]
-  assert found["excess, clamped minus joint"] == pytest.approx([0.2, -0.2])
+  assert found["steps to 0.05, trained"] == [None, None]
+  assert found["excess, clamped"] == [0.3, 0.0]
+  assert found["excess, clamped minus trained"] == pytest.approx([0.2, -0.2])
+  assert "excess, trained minus trained" not in found
 
 
 def test_the_rows_and_the_figure(monkeypatch):
   monkeypatch.setattr(circuits, "_base", lambda config, task: _small())
   outcome = circuits.check(CONFIG)
   rows = {row["number"]: row for row in theory_checks.table(outcome)}
-  assert rows["steps to 0.2"]["task"] == "forest"
+  assert rows["steps to 0.2, trained"]["task"] == "forest"
   assert 0 < rows["parent"]["mean"] < 1
   assert rows["change of outputs by the gauge"]["largest"] < 1e-6
   block = rows["A2 token > token 1.1: cosine"]
   assert block["least"] <= block["mean"] <= block["largest"] <= 1
-  assert "token alone, edge posterior: correlation" in rows
+  name = "token alone, edge posterior: correlation"
+  assert rows[name]["mean"] is not None
+  assert rows[f"{name}, more prompts"]["least"] is None
   assert len(outcome.figure.axes) == 1
 
 

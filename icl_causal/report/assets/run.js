@@ -224,7 +224,8 @@ function fillTable(table, rows, heads = 0) {
 function drawPatches() {
   const chosen = {measured: $("change").value, predicted: $("by").value};
   const [found, expected] = ["measured", "predicted"].map(id => circuit.patches[chosen[id]]);
-  const limit = Math.max(...expected.map(value => Math.abs(value ?? 0))) || 1, c = 420 / T, every = Math.ceil(T / 20);
+  const pair = (i, j) => i * (i - 1) / 2 + j, limit = Math.max(...expected.map(value => Math.abs(value ?? 0))) || 1;
+  const c = 420 / T, every = Math.ceil(T / 20);
   for (const [id, values] of [["measured", found], ["predicted", expected]]) {
     const svg = clear(id, 460, 462);
     draw(svg, "text", {x: 30, y: 12, "font-size": 13}, `${id}: ${chosen[id]}`);
@@ -233,13 +234,13 @@ function drawPatches() {
       draw(svg, "text", {x: 30 + (i + .5) * c, y: 28, "text-anchor": "middle", "font-size": 10, class: "soft"}, i);
     }
     for (let i = 0; i < T; i++) for (let j = 0; j < i; j++) {
-      const value = values[i * T + j], at = {x: 30 + j * c, y: 32 + i * c, width: c, height: c};
+      const value = values[pair(i, j)], at = {x: 30 + j * c, y: 32 + i * c, width: c, height: c};
       if (value === null) continue;
       draw(svg, "rect", {...at, fill: "var(--panel)"});
       const cell = draw(svg, "rect", {...at, fill: value > 0 ? "var(--purple)" : "var(--green)", "data-pair": `${i},${j}`,
         "fill-opacity": Math.min(1, Math.abs(value) / limit).toFixed(3)});
       hovers(cell, () => `position ${i}, ${chosen.measured} of ${j}${isEdge.has(i * T + j) ? ", its parent" : ""}\n`
-        + `measured ${signed(found[i * T + j])} nats\npredicted ${signed(expected[i * T + j])} nats`);
+        + `measured ${signed(found[pair(i, j)])} nats\npredicted ${signed(expected[pair(i, j)])} nats`);
     }
     for (const [i, j] of D.edges) draw(svg, "rect", {x: 30 + j * c, y: 32 + i * c, width: c, height: c, fill: "none",
       stroke: "var(--orange)", "stroke-width": 1.5, "pointer-events": "none"});
