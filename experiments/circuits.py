@@ -65,7 +65,7 @@ def main():
   report.write(run.path)
   for table in shown(record):
     print(table, end="\n\n")
-  print(f"{run.path}/report.html shows the patches")
+  print(f"{run.path}/report.html shows the circuit")
 
 
 def check(run: runs.Run):

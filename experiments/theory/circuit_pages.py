@@ -28,6 +28,7 @@ _SCORES = (
 )
 _BLOCKS = ("A2 token > token 1.1", "W token 2.1 > next token")
 _BLOCKS += ("A1 position > position", "A2 position > position")
+_LARGE = 0.05  # the least mean share, in a task, of another block in a table
 
 
 def shown(recorded: Mapping | None) -> dict[str, str]:
@@ -68,7 +69,14 @@ def shown(recorded: Mapping | None) -> dict[str, str]:
     for block in _BLOCKS
     for name in ("cosine", "scale", "share")
   ]
+  known = {f"{block}: share" for block in _BLOCKS}
+  large = {
+    number: None
+    for (_, number), cells in rows.items()
+    if number.endswith(": share") and (cells[0] or 0) >= _LARGE
+  }
   found = {
+    "others": by_task([name for name in large if name not in known]),
     "pace": by_task(_PACE),
     "scores": by_task(_SCORES),
     "blocks": by_task([*blocks, *outside]),
@@ -98,7 +106,7 @@ def _cell(numbers: Sequence) -> str:
     return "-"
   if not error:
     return f"{mean:.4g} +- 0"
-  digits = min(6, max(0, 1 - math.floor(math.log10(error))))
-  if digits == 6:
+  if abs(mean) < 1e-4 > error:
     return f"{mean:.1e} +- {error:.0e}"
+  digits = min(5, max(0, 1 - math.floor(math.log10(error))))
   return f"{mean:.{digits}f} +- {error:.{digits}f}"

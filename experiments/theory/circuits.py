@@ -240,13 +240,10 @@ def measured(
   )
   blocks = circuits.compare(model, params, graph)
   for one in blocks:
+    name = f"{one.matrix} {one.row} > {one.column}"
+    found[f"{name}: share"] = one.share
     if one.cosine is not None:
-      name = f"{one.matrix} {one.row} > {one.column}"
-      found |= {
-        f"{name}: cosine": one.cosine,
-        f"{name}: scale": one.scale,
-        f"{name}: share": one.share,
-      }
+      found |= {f"{name}: cosine": one.cosine, f"{name}: scale": one.scale}
   for name, share in circuits.outside(blocks).items():
     found[f"{name}: share outside"] = share
   patched = agreements(filled, graph, params, config.num_prompts)

@@ -128,8 +128,8 @@ def in_words(record: Mapping) -> str:
 def score_rows(record: Mapping) -> list[list[str]]:
   """The scores, and the effect of the clamp: name and value with error."""
   rows = [
-    [name.replace("_", " "), _number(value, 4)]
-    for name, value in record["scores"].items()
+    [name.replace("_", " "), _number(record["scores"][name], 4)]
+    for name in circuits.Scores._fields
   ]
   if record["clamp"] is not None:
     rows.append(["loss, layer 1 clamped (nats)", _number(record["clamp"], 5)])

@@ -265,6 +265,8 @@ function drawScores() {
   draw(svg, "text", {x: stepX(0), y: 162, "text-anchor": "middle", ...soft}, 0);
   for (let step = 1; step <= steps[K - 1]; step *= 4) draw(svg, "text", {x: stepX(step), y: 162, "text-anchor": "middle", ...soft}, step);
   draw(svg, "text", {x: 185, y: 176, "text-anchor": "middle", ...soft}, "step");
+  if (drawn.length < 3) ["no recorded prompt has a", "position that matches"].forEach((text, n) =>
+    draw(svg, "text", {x: 345, y: free + 18 + 12 * n, ...soft}, text));
   onSteps(svg, 14, 138, k => `step ${steps[k]}\n` + drawn.map(([name, , , values]) => `${name} ${values[k] === null ? "-" : share(values[k])}`).join("\n"));
 }
 function showCircuit() {
