@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from configs import phases
+from experiments.theory import circuit_pages
 from experiments.theory import circuits
 from icl_causal import graphs
 from icl_causal.config import build
@@ -87,6 +88,22 @@ def test_sizes_must_divide():
     config = theory_checks.config("circuits", **changes)
     (found,) = [need(config) for need in circuits.NEEDS]
     assert found == message
+
+
+def test_cells_have_two_digits_of_the_error():
+  for numbers, text in (
+    ([0.02287, 0.00005, 0.0, 1.0], "0.02287 +- 0.00005"),
+    ([88.0, 2.667, 80.0, 96.0], "88.0 +- 2.7"),
+    ([88.0, 0.0, 88.0, 88.0], "88 +- 0"),
+    ([160.0, 20.1, 136.0, 200.0], "160 +- 20"),
+    ([4.4e-7, 2e-8, 4e-7, 5e-7], "4.4e-07 +- 2e-08"),
+    ([None, None, None, None], "-"),
+  ):
+    assert circuit_pages._cell(numbers) == text
+
+
+def test_a_changed_config_has_no_tables():
+  assert circuit_pages.shown(None) == {}
 
 
 def test_a_summary_of_seeds():
