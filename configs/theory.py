@@ -178,6 +178,15 @@ _DEFAULTS = {
     "steps": 512,
     "learning_rate": 0.1,
   },
+  "circuits": {
+    "tasks": ("chain", "forest"),
+    "seeds": (0, 1, 2),
+    "steps": 2**10,
+    "measure_every": 8,
+    "thresholds": (0.2, 0.1),
+    "num_prompts": 2**14,
+    "more_prompts": 2**18,
+  },
   "missed_edges": {
     # (experiment, changes), and a change is (child, slot, copied)
     "cases": (

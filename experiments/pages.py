@@ -23,6 +23,7 @@ from experiments.harness import app
 from experiments.harness import phase_tables
 from experiments.harness import tables
 from experiments.harness import verdicts
+from experiments.theory import circuit_pages
 from experiments.theory import registry
 from experiments.theory import sample_pages
 from icl_causal import runs
@@ -30,7 +31,7 @@ from icl_causal import runs
 ROOT = pathlib.Path(__file__).parents[1]
 
 # The theory checks with a page, recorded by `experiments.theory --results`.
-RECORDED_CHECKS = ("times", "order", "samples", "repetition")
+RECORDED_CHECKS = ("times", "order", "samples", "repetition", "circuits")
 # Tables of these checks by page and name: the check, the columns, and
 # the tasks, by default all.
 _CHECKS = {
@@ -88,6 +89,10 @@ def shown() -> dict[tuple[str, str], str]:
     **{
       ("docs/samples.md", name): table
       for name, table in sample_pages.shown(checks["samples"]).items()
+    },
+    **{
+      ("docs/circuits.md", name): table
+      for name, table in circuit_pages.shown(checks["circuits"]).items()
     },
     **{
       name: of_check(recorded, columns, tasks)

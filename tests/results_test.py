@@ -85,6 +85,30 @@ def test_recorded_phases_are_those_of_the_config(task):
     assert sum(w[-1] for w in posteriors) > 0.75
 
 
+@pytest.mark.parametrize("task", phases_configs.TASKS)
+def test_the_recorded_circuit_is_that_of_the_construction(task):
+  """Its blocks of tokens, in every seed; and the gauge changes nothing."""
+  config = theory.get_config("circuits")
+  recorded = registry.read_recorded(ROOT / "results", config)
+  assert recorded is not None
+  rows = {
+    row[1]: dict(zip(recorded["header"], row, strict=True))
+    for row in recorded["rows"]
+    if row[0] == task
+  }
+  for block in ("A2 token > token 1.1", "W token 2.1 > next token"):
+    assert rows[f"{block}: cosine"]["least"] > 0.99
+  assert rows["change of outputs by the gauge"]["largest"] < 1e-6
+  assert rows["parent"]["least"] > 0.9
+  for matrix in ("A1", "A2", "W"):
+    shares = [
+      row["mean"]
+      for name, row in rows.items()
+      if name.startswith(f"{matrix} ") and name.endswith(": share")
+    ]
+    assert sum(shares) == pytest.approx(1)
+
+
 @pytest.mark.parametrize("tier", variants.TIERS)
 def test_the_table_is_that_of_the_runs(tier):
   """Every row is judged again from the recorded runs and checks."""

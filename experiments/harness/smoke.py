@@ -35,6 +35,7 @@ _LARGEST = {
   "num_moments": 64,
   "num_permutations": 4,
   "num_prompts": 128,
+  "more_prompts": 128,
   "num_runs": 2,
   "num_sequences": 256,
   "pc_sequences": 64,

@@ -42,8 +42,8 @@ def weights(rows: Mapping[str, tuple]) -> Figure:
     for axes, title, matrix in zip(axes_of_row, titles, squares, strict=False):
       axes.imshow(matrix, cmap="Blues", vmin=0, vmax=1)
       axes.set_title(title, fontsize=10)
-      _number_positions(axes, len(matrix))
-      _frame_edges(axes, adjacency_TxT)
+      number_positions(axes, len(matrix))
+      frame_edges(axes, adjacency_TxT)
     for axes in axes_of_row[1 : len(squares)]:
       _frame_false_parents(axes, false, len(adjacency_TxT))
     for axes, block in zip(axes_of_row[len(squares) :], others, strict=False):
@@ -80,8 +80,8 @@ def graph_and_attention(
       "position attended to, j" if matrix is not adjacency_TxT else "parent, j"
     )
     axes.set_ylabel("position, i")
-    _number_positions(axes, T)
-    _frame_edges(axes, adjacency_TxT > 0)
+    number_positions(axes, T)
+    frame_edges(axes, adjacency_TxT > 0)
   for axes in all_axes[1:]:
     _frame_false_parents(axes, false, len(adjacency_TxT))
   figure.colorbar(image, ax=all_axes, shrink=0.8)
@@ -154,8 +154,8 @@ def gradient_and_prediction(
     axes.set_title(title)
     axes.set_xlabel("candidate, j")
     axes.set_ylabel("position, i")
-    _number_positions(axes, T)
-    _frame_edges(axes, edges)
+    number_positions(axes, T)
+    frame_edges(axes, edges)
     figure.colorbar(image, ax=axes, shrink=0.8, format="%.1e")
   lower = np.tri(T, dtype=bool)
   lower[-1] = False
@@ -284,13 +284,15 @@ def _separate_blocks(
   axes.tick_params(axis="x", rotation=90 if len(column_blocks) > 2 else 0)
 
 
-def _number_positions(axes: Axes, T: int):
+def number_positions(axes: Axes, T: int):
+  """At most ten positions on both axes, or six of many."""
   ticks = np.arange(0, T, max(1, T // (10 if T <= 100 else 6)))
   axes.set_xticks(ticks)
   axes.set_yticks(ticks)
 
 
-def _frame_edges(axes: Axes, edges_TxT):
+def frame_edges(axes: Axes, edges_TxT):
+  """A frame around each edge, unless there are too many positions."""
   if len(edges_TxT) <= _MAX_FRAMED:
     for i, j in np.argwhere(edges_TxT):
       _frame(axes, i, j, _EDGE_FRAME)

@@ -16,6 +16,7 @@ from icl_causal.analysis import recovery
 from icl_causal.config import build
 from icl_causal.config import record
 from icl_causal.config import streams
+from icl_causal.report import circuits
 from icl_causal.report import phases
 from icl_causal.report import summary
 
@@ -50,6 +51,7 @@ def of_run(run: runs.Run) -> dict[str, Any]:
     **_training(run, steps, levels),
     "phases": _phases(run, steps),
     "prompts": _prompts(run, steps, levels),
+    "circuits": circuits.of_run(run, steps),
     "baselines": summary.baselines(run.result),
     "history": [
       {short: row[name] for name, short in _COLUMNS.items() if name in row}

@@ -6,6 +6,8 @@ from icl_causal.runs.checkpoints import load_state as load_state
 from icl_causal.runs.checkpoints import load_states as load_states
 from icl_causal.runs.checkpoints import save_state as save_state
 from icl_causal.runs.checkpoints import saved_steps as saved_steps
+from icl_causal.runs.circuits import read_circuits as read_circuits
+from icl_causal.runs.circuits import write_circuits as write_circuits
 from icl_causal.runs.directory import is_done as is_done
 from icl_causal.runs.directory import is_finished as is_finished
 from icl_causal.runs.directory import opened as opened

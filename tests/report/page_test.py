@@ -11,12 +11,14 @@ from experiments.sweep import summary
 from icl_causal import config
 from icl_causal import graphs
 from icl_causal import runs
+from icl_causal.report import circuits
 from icl_causal.report import data
 from icl_causal.report import page
 from icl_causal.report import run as report
 from icl_causal.report import sweep
 from tests.support import pages
 from tests.support import recorded_run
+from tests.support import records
 from tests.support import small_sweeps
 
 pytestmark = pytest.mark.skipif(
@@ -183,6 +185,47 @@ def test_the_bottom_of_a_stack_is_the_top_of_the_one_below(opened, path):
   assert last is not None
   heights = [float(point.split(",")[1]) for point in last]
   assert heights == pytest.approx([18.0] * len(heights), abs=0.05)
+
+
+def test_the_circuit_is_that_of_the_record(opened, tmp_path):
+  """Each entry has its measured and its predicted change; names are text."""
+  T, workdir = 6, tmp_path / "run"
+  recorded_run.write(workdir, T=T, S=3, heads=1)
+  record = records.circuit(T)
+  record["blocks"][0]["row"] = HOSTILE
+  runs.write_circuits(workdir, record)
+  report.write(workdir)
+  tab = opened(workdir / "report.html")
+  assert "On 64 prompts" in tab.locator("#circuit").inner_text()
+  assert HOSTILE in tab.locator("#blocks").inner_text()
+  assert tab.locator("#agreement tr").count() == 12
+  assert tab.locator("#measured [data-pair]").count() == 10
+  for change, by in (
+    ("token alone", "edge posterior"),
+    ("whole row", "fitted layer 2"),
+  ):
+    tab.locator("#change").select_option(change)
+    tab.locator("#by").select_option(by)
+    for id in ("measured", "predicted"):
+      cell = tab.locator(f"#{id} [data-pair='3,2']")
+      cell.scroll_into_view_if_needed()
+      cell.hover()
+      first, *lines = tab.locator("#tip").inner_text().splitlines()
+      assert first == f"position 3, {change} of 2, its parent"
+      for line, word, name in zip(
+        lines, ("measured", "predicted"), (change, by), strict=True
+      ):
+        assert line == f"{word} +{record['patches'][name][3][2]:.4f} nats"
+  face = tab.locator("#scores > rect").last
+  box = face.bounding_box()
+  face.click(position={"x": 12, "y": box["height"] / 4})
+  assert tab.locator("#step").inner_text().startswith("step 0: ")
+  parent = circuits.curves(runs.load(workdir), [0])["parent"][0]
+  assert f"parent {parent:.2f}"[8:] in tab.locator("#tip").inner_text()
+
+
+def test_a_page_without_a_circuit_shows_none(opened, path):
+  assert not opened(path).locator("#circuits").is_visible()
 
 
 def test_play_keyboard_and_clicks(opened, path):

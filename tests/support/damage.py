@@ -32,6 +32,7 @@ import numpy as np
 from configs import many_graphs
 from configs import single_parent
 from experiments import analyze
+from experiments import circuits
 from experiments import report
 from experiments import train
 from experiments.harness import app
@@ -63,6 +64,7 @@ COMMANDS: dict[str, dict[str, Callable[[], None]]] = {
   "finished": {
     "report": report.main,
     "analyze": analyze.main,
+    "circuits": circuits.main,
     "train": train.main,
   },
   "unfinished": {"train": train.main, "analyze": analyze.main},
@@ -187,6 +189,8 @@ def make(folder: pathlib.Path) -> dict[str, pathlib.Path]:
     command = "train" if kind == "finished" else "sweep"
     outcome = run(kind, command, made[kind])
     assert outcome.output, outcome
+  outcome = run("finished", "circuits", made["finished"])
+  assert outcome.output, outcome
   shutil.copytree(made["finished"], made["unfinished"])
   for name in ("result.json", "report.html", "checkpoints/6.npz"):
     (made["unfinished"] / name).unlink()
@@ -343,9 +347,11 @@ def _forge(rng: random.Random, path: pathlib.Path, _):
 def _seal(path: pathlib.Path):
   value = json.loads(path.read_text())
   value.pop("checksum", None)
-  start = records.checksum_of_config(path.parent)
+  is_inner = path.parent.name == "analysis"
+  workdir = path.parent.parent if is_inner else path.parent
+  start = records.checksum_of_config(workdir)
   if path.name != "environment.json":
-    start = records.last_checksum(path.parent / "metrics.jsonl")
+    start = records.last_checksum(workdir / "metrics.jsonl")
   records.write(path, value, start)
 
 

@@ -167,6 +167,67 @@ FAULTS = (
     "(positions <= parent)[",
     "(positions >= parent)[",
   ),
+  Fault(
+    "icl_causal/analysis/circuits",
+    "is_edge_T & (x_T[parents_T]",
+    "(x_T[parents_T]",
+  ),
+  Fault(
+    "icl_causal/analysis/circuits",
+    "fixed_DxC[own] += shared_C",
+    "fixed_DxC[own] += 0 * shared_C",
+  ),
+  Fault(
+    "icl_causal/analysis/circuits",
+    "read_DxC[own, columns] = np.tri(T, dtype=bool)",
+    "read_DxC[own, columns] = True",
+  ),
+  Fault(
+    "icl_causal/analysis/patches",
+    "lambda o, p: o + att @ p, of.own",
+    "lambda o, p: o + p, of.own",
+  ),
+  Fault(
+    "icl_causal/analysis/patches",
+    "+ weight_JxT[:, i, None] * change_JxS",
+    "+ 0 * weight_JxT[:, i, None] * change_JxS",
+  ),
+  Fault(
+    "icl_causal/analysis/patches",
+    "jnp.arange(T)) - loss_of(graph)",
+    "jnp.arange(T)) + 0 * loss_of(graph)",
+  ),
+  Fault(
+    "icl_causal/analysis/agreement",
+    "return [a / (G - 1) for a in",
+    "return [a for a in",
+  ),
+  Fault(
+    "experiments/harness/circuits",
+    "of_children=True",
+    "of_children=False",
+  ),
+  Fault(
+    "experiments/theory/circuits",
+    '"A1": "fixed", "A2"',
+    '"A1": "trained", "A2"',
+    ("theory/circuits",),
+  ),
+  Fault(
+    "icl_causal/runs/circuits",
+    "type(entry) in (int, float)",
+    "isinstance(entry, int | float)",
+  ),
+  Fault(
+    "icl_causal/report/circuits",
+    "for n in names if n in record",
+    "for n in names[::-1] if n in record",
+  ),
+  Fault(
+    "icl_causal/plotting/circuits",
+    "enumerate(titles) if n != 1]",
+    "enumerate(titles)]",
+  ),
   Fault("icl_causal/analysis/gradient", '"ijts,st->ij"', '"ijts,ts->ij"'),
   Fault(
     "icl_causal/analysis/information",

@@ -1,6 +1,9 @@
 """Records of runs for tests that do not train."""
 
 from icl_causal import phases
+from icl_causal.analysis import agreement
+from icl_causal.analysis import circuits
+from icl_causal.analysis import patches
 from icl_causal.runs import records
 
 _VALUES = {int: 0, records.NUMBER: 0.5, records.NUMBER | None: 0.5}
@@ -26,6 +29,37 @@ def phase(step: int) -> phases.Phase:
     "edge_posterior": known**2,
   }
   return phases.Phase(weights, 0.03 * known, 2 / (1 + step), 0.04)
+
+
+def circuit(T: int) -> dict:
+  """The measured circuit of a chain of T positions; all changes differ."""
+  mean = {"value": 0.5, "error": 0.01}
+  names = (*patches.MEASURED, *patches.PREDICTED)
+  matrices = {
+    name: [
+      [
+        0.01 * (n + 1) + 0.001 * (T * i + j) if j < i < T - 1 else None
+        for j in range(T)
+      ]
+      for i in range(T)
+    ]
+    for n, name in enumerate(names)
+  }
+  block = {"matrix": "W", "row": "token 2.1", "column": "next token"}
+  return {
+    "step": 32,
+    "prompts": 64,
+    "scores": dict.fromkeys(circuits.Scores._fields, mean),
+    "clamp": mean,
+    "reason": None,
+    "blocks": [block | {"share": 0.7, "cosine": 0.9, "scale": 3.0}],
+    "patches": matrices,
+    "agreement": {
+      f"{m}, {p}": dict.fromkeys(agreement.Agreement._fields, mean)
+      for m in patches.MEASURED
+      for p in patches.PREDICTED
+    },
+  }
 
 
 def _valid(fields: records.Fields) -> dict:

@@ -212,6 +212,76 @@ function moveLoss() {
   for (const name of ["x1", "x2"]) $("now").setAttribute(name, stepX(steps[view.k]));
 }
 
+// The circuit: changes of the loss by patches, measured beside predicted, and the scores during training.
+const circuit = D.circuits, patched = circuit ? Object.keys(circuit.patches) : [];
+const signed = value => `${value < 0 ? "-" : "+"}${Math.abs(value).toFixed(4)}`;
+function fillTable(table, rows, heads = 0) {
+  rows.forEach((cells, n) => {
+    const row = html(table, "tr");
+    cells.forEach((cell, m) => html(row, n < heads ? "th" : "td", {class: m ? "" : "text"}, cell));
+  });
+}
+function drawPatches() {
+  const chosen = {measured: $("change").value, predicted: $("by").value};
+  const [found, expected] = ["measured", "predicted"].map(id => circuit.patches[chosen[id]]);
+  const pair = (i, j) => i * (i - 1) / 2 + j, limit = Math.max(...expected.map(value => Math.abs(value ?? 0))) || 1;
+  const c = 420 / T, every = Math.ceil(T / 20);
+  for (const [id, values] of [["measured", found], ["predicted", expected]]) {
+    const svg = clear(id, 460, 462);
+    draw(svg, "text", {x: 30, y: 12, "font-size": 13}, `${id}: ${chosen[id]}`);
+    for (let i = 0; i < T; i += every) {
+      draw(svg, "text", {x: 26, y: 36 + (i + .5) * c, "text-anchor": "end", "font-size": 10, class: "soft"}, i);
+      draw(svg, "text", {x: 30 + (i + .5) * c, y: 28, "text-anchor": "middle", "font-size": 10, class: "soft"}, i);
+    }
+    for (let i = 0; i < T; i++) for (let j = 0; j < i; j++) {
+      const value = values[pair(i, j)], at = {x: 30 + j * c, y: 32 + i * c, width: c, height: c};
+      if (value === null) continue;
+      draw(svg, "rect", {...at, fill: "var(--panel)"});
+      const cell = draw(svg, "rect", {...at, fill: value > 0 ? "var(--purple)" : "var(--green)", "data-pair": `${i},${j}`,
+        "fill-opacity": Math.min(1, Math.abs(value) / limit).toFixed(3)});
+      hovers(cell, () => `position ${i}, ${chosen.measured} of ${j}${isEdge.has(i * T + j) ? ", its parent" : ""}\n`
+        + `measured ${signed(found[pair(i, j)])} nats\npredicted ${signed(expected[pair(i, j)])} nats`);
+    }
+    for (const [i, j] of D.edges) draw(svg, "rect", {x: 30 + j * c, y: 32 + i * c, width: c, height: c, fill: "none",
+      stroke: "var(--orange)", "stroke-width": 1.5, "pointer-events": "none"});
+  }
+  $("means").textContent = `Purple: the loss grows, the full colour is ${limit.toFixed(3)} nats or more. Green: it falls.`;
+}
+function drawScores() {
+  const svg = clear("scores", 480, 190), over = value => 140 - 118 * value, soft = {class: "soft", "font-size": 9.5};
+  for (const value of [0, .5, 1]) {
+    draw(svg, "line", {x1: 40, x2: 331, y1: over(value), y2: over(value), stroke: "var(--line)", "stroke-width": .7});
+    draw(svg, "text", {x: 35, y: over(value) + 3, "text-anchor": "end", ...soft}, value);
+  }
+  let free = -Infinity;
+  const drawn = [["parent", "blue", {}], ["matching", "orange", {"stroke-dasharray": "4 2"}], ["by chance", "grey", {}]]
+    .map(([name, tone, more]) => [name, tone, more, circuit.curves[name]]).filter(([, , , values]) => values[K - 1] !== null);
+  for (const [name, tone, more, values] of drawn.sort((a, b) => b[3][K - 1] - a[3][K - 1])) {
+    draw(svg, "polyline", {fill: "none", "stroke-width": 1.6, stroke: `var(--${tone})`, ...more, "data-score": name,
+      points: values.map((value, k) => value === null ? "" : `${stepX(steps[k])},${over(value).toFixed(2)}`).join(" ")});
+    free = Math.max(over(values[K - 1]), free + 12);
+    draw(svg, "text", {x: 345, y: free + 3, "font-size": 9.5, style: `fill: var(--${tone})`}, `${name} ${share(values[K - 1])}`);
+  }
+  draw(svg, "text", {x: stepX(0), y: 162, "text-anchor": "middle", ...soft}, 0);
+  for (let step = 1; step <= steps[K - 1]; step *= 4) draw(svg, "text", {x: stepX(step), y: 162, "text-anchor": "middle", ...soft}, step);
+  draw(svg, "text", {x: 185, y: 176, "text-anchor": "middle", ...soft}, "step");
+  if (drawn.length < 3) ["no recorded prompt has a", "position that matches"].forEach((text, n) =>
+    draw(svg, "text", {x: 345, y: free + 18 + 12 * n, ...soft}, text));
+  onSteps(svg, 14, 138, k => `step ${steps[k]}\n` + drawn.map(([name, , , values]) => `${name} ${values[k] === null ? "-" : share(values[k])}`).join("\n"));
+}
+function showCircuit() {
+  $("circuit").textContent = circuit.text;
+  $("patched").hidden = !patched.length;
+  $("blocked").hidden = !circuit.blocks.length;
+  patched.forEach((name, n) => $(n < 2 ? "change" : "by").append(new Option(name, name)));
+  for (const id of ["change", "by"]) $(id).onchange = drawPatches;
+  if (patched.length) drawPatches();
+  drawScores();
+  fillTable($("agreement"), circuit.agreement, 1);
+  fillTable($("scored"), circuit.scores);
+  fillTable($("blocks"), [["matrix", "block", "share", "cosine", "scale"], ...circuit.blocks], 1);
+}
+
 const hue = s => `hsl(${s * 360 / S} 65% 70%)`;
 function copies(k, p, h, i) {
   const tokens = prompts.tokens[p], copied = Array(S).fill(0);
@@ -332,6 +402,8 @@ for (const [name, text] of Object.entries(D.files)) {
 const lines = sortable($("history"), $("filter"), $("count"), Object.keys(D.history[0]), D.history);
 drawLoss();
 drawPhases();
+$("circuits").hidden = !circuit;
+if (circuit) showCircuit();
 $("phase").textContent = D.phases.text;
 $("time").max = K - 1;
 for (let h = 0; h < H; h++) $("head").append(new Option(h + 1, h));
