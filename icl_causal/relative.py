@@ -46,7 +46,7 @@ class Relative(nn.Module):
   def __call__(self, x_T: jax.Array) -> tuple[jax.Array, dict]:
     """(f_S, out) for the tokens of one prompt, or (f_TxS, out)."""
     sampling.check_tokens(x_T, self.S, self.T)
-    distance_TxT = jnp.arange(self.T)[:, None] - jnp.arange(self.T)
+    distance_TxT = jnp.arange(self.T)[:, None] - jnp.arange(self.T)[None]
     mask_TxT = jnp.where(distance_TxT >= 0, 0, -jnp.inf)
     distance_TxT = jnp.clip(distance_TxT, 0, self.reach - 1)
     h_TxD = jax.nn.one_hot(x_T, self.S, dtype=jnp.result_type(float))
@@ -61,7 +61,7 @@ class Relative(nn.Module):
       maps_HxTxT = jax.nn.softmax(
         h_TxD[rows] @ A_HxDxD @ h_TxD.T
         + w_HxN[:, distance_TxT[rows]]
-        + mask_TxT[rows]
+        + mask_TxT[None, rows]
       )
       copies = [att @ h_TxD for att in maps_HxTxT]
       h_TxD = jnp.concatenate([h_TxD[rows], *copies], axis=1)

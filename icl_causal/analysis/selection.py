@@ -66,7 +66,8 @@ def successor_posterior(x_T, w_TxM, graphs_M: Graph) -> jax.Array:
   def of_graph(parents_T, next_T):
     parent_T = jnp.where(parents_T < 0, -1, x_T[parents_T])
     sought_T = jnp.where(next_T < 0, -2, x_T[next_T])
-    is_match_TxT = (sought_T[:, None] == parent_T) & jnp.tri(T, dtype=bool)
+    is_match_TxT = sought_T[:, None] == parent_T[None]
+    is_match_TxT &= jnp.tri(T, dtype=bool)
     count_Tx1 = is_match_TxT.sum(axis=1, keepdims=True)
     return is_match_TxT / jnp.maximum(count_Tx1, 1)
 
