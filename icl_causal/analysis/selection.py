@@ -153,11 +153,11 @@ def moments(x_TxT, y_TxT, mask_TxT) -> Moments:
 def slope_and_correlation(of: Moments) -> tuple[np.ndarray, np.ndarray]:
   """The least-squares slope of y on x, and Pearson's correlation.
 
-  NaN where an entry is constant.
+  The slope is NaN where x is constant, the correlation where x or y is.
   """
   n, x, y, xx, yy, xy = (np.asarray(a, float) for a in of)
-  xx, yy, xy = xx - x * x / n, yy - y * y / n, xy - x * y / n
   with np.errstate(divide="ignore", invalid="ignore"):
+    xx, yy, xy = xx - x * x / n, yy - y * y / n, xy - x * y / n
     slope = np.where(xx > _NONE * n, xy / xx, np.nan)
     has_both = (xx > _NONE * n) & (yy > _NONE * n)
     return slope, np.where(has_both, xy / np.sqrt(xx * yy), np.nan)
