@@ -228,6 +228,8 @@ def tree_examples(num_examples: int, length: int) -> Graph:
       "tree examples need num_examples >= 0 and a length from 2 to 7, got "
       f"{num_examples} and {length}"
     )
+  if num_examples == 0 and length == 2:
+    raise ValueError("a graph needs T >= 2 positions, got 1")
   trees_MxH = np.array(
     [
       [NO_PARENT, *tree]
@@ -251,6 +253,8 @@ def stack(graphs: Iterable[Graph]) -> Graph:
 
 def shared(graphs: Graph) -> Graph:
   """The edges that all graphs have, as one graph; a single graph stays itself.
+
+  With several parents, an edge must be in the same slot of all graphs.
 
   Args:
     graphs: along a leading axis; or one graph.

@@ -143,7 +143,7 @@ def phase(
   w_K, left = metrics.mixture_weights(f_NxS, laws_KxNxS)
   is_there_K = (laws_KxNxS > 0).any(axis=(1, 2))
   weights_K = jnp.where(is_there_K, w_K, jnp.nan)
-  decided = decided_graph(attention_HxTxT, graphs.shared(graph))
+  decided = decided_graph(attention_HxTxT, graph)
   losses = metrics.predictor_losses(
     of.x_NxT, of.y_NxS, decided, alpha, root_law
   )
@@ -170,12 +170,17 @@ def decided_graph(attention_HxTxT, graph: Graph, threshold=0.5) -> Graph:
 
   Args:
     attention_HxTxT: the maps, averaged over prompts; may be traced.
-    graph: the true graph, for the slots; may be traced.
+    graph: the true graph, for the slots; may be traced. Of a latent graph, the
+      graphs: slots are those of the edges that all have.
     threshold: the share of attention that a parent must exceed.
 
   Raises:
     ValueError: if there are fewer heads than parent slots.
   """
+  is_latent = graph.parents_TxK.ndim == 3
+  each = graph if is_latent else graphs.stack([graph])
+  is_query_T = jax.vmap(graphs.is_query)(each).all(axis=0)
+  graph = graphs.shared(graph)
   chex.assert_rank([attention_HxTxT, *graph], [3, 2, 1])
   H, T, _ = attention_HxTxT.shape
   K = graph.target_K.size
@@ -188,8 +193,6 @@ def decided_graph(attention_HxTxT, graph: Graph, threshold=0.5) -> Graph:
     is_clear = att.max(axis=-1) > threshold
     return jnp.where(is_clear & ~no_parent, att.argmax(-1), graphs.NO_PARENT)
 
-  has_none_T = (graph.parents_TxK == graphs.NO_PARENT).all(axis=1)
-  is_query_T = has_none_T & (jnp.arange(T) == T - 1)
   earlier_KxTxT = att_KxTxT * jnp.tri(T, k=-1)[None]
   parents_KxT = decided(earlier_KxTxT, is_query_T[None])
   fetched_K = decided(att_KxTxT[:, -1], graph.target_K == graphs.NO_PARENT)

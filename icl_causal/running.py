@@ -53,7 +53,7 @@ def edge_posterior(
   next_TxK = graphs.next_parents(graph)
   rows_of = jax.vmap(lambda p_K: sampling.table_row(x_T, p_K, S))
   seen_T, next_T = rows_of(graph.parents_TxK), rows_of(next_TxK)
-  matches_TxT = (next_T[:, None] == seen_T) & jnp.tri(T, dtype=bool)
+  matches_TxT = (next_T[:, None] == seen_T[None]) & jnp.tri(T, dtype=bool)
   counts_TxS = matches_TxT @ jax.nn.one_hot(x_T, S)
   is_uniform_T = jnp.append(graphs.is_query(graph)[1:], False)
   if root_law == "uniform":

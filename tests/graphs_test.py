@@ -161,3 +161,110 @@ def test_in_slots_by_hand():
 def test_in_slots_refuses_a_slot_that_does_not_exist():
   with pytest.raises(ValueError, match="slots must be from 0 to 1"):
     graphs.in_slots(graphs.chain(4), [0, 1, 2, 0], 2)
+
+
+def _parents(graph):
+  """Of single parents, M x T."""
+  return np.asarray(graph.parents_TxK)[..., 0].tolist()
+
+
+def test_lags_by_hand():
+  graph = graphs.lags(5, (1, 3))
+  assert graph.parents_TxK.shape == (2, 5, 1)
+  assert _parents(graph) == [[-1, -1, -1, 2, 3], [-1, -1, -1, 0, 1]]
+  assert graph.target_K.tolist() == [[4], [2]]
+  one = graphs.lags(2, [1])
+  assert _parents(one) == [[-1, 0]]
+  assert one.target_K.tolist() == [[1]]
+
+
+@pytest.mark.parametrize(
+  ("T", "lags", "message"),
+  [
+    (5, (), r"lags must be distinct, at least one, got \(\)"),
+    (5, (2, 1, 2), r"lags must be distinct, at least one, got \(2, 1, 2\)"),
+    (5, (1, 5), r"lags must be from 1 to T - 1 = 4, got \(1, 5\)"),
+    (5, (0, 2), r"lags must be from 1 to T - 1 = 4, got \(0, 2\)"),
+    (1, (1,), "lags must be from 1 to T - 1 = 0"),
+  ],
+)
+def test_lags_refuse(T, lags, message):
+  with pytest.raises(ValueError, match=message) as caught:
+    graphs.lags(T, lags)
+  assert "\n" not in str(caught.value)
+
+
+def test_tree_examples_by_hand():
+  """Two examples of three tokens: the third has parent 0 or 1."""
+  graph = graphs.tree_examples(1, 3)
+  assert graph.parents_TxK.shape == (2, 5, 1)
+  assert _parents(graph) == [[-1, 0, 0, -1, 3], [-1, 0, 1, -1, 3]]
+  assert graph.target_K.tolist() == [[3], [4]]
+  assert _parents(graphs.tree_examples(0, 3)) == [[-1, 0]] * 2
+  assert _parents(graphs.tree_examples(2, 2)) == [[-1, 0, -1, 2, -1]]
+
+
+@pytest.mark.parametrize(("length", "num"), [(4, 6), (5, 24), (7, 720)])
+def test_there_is_a_graph_for_each_tree(length, num):
+  graph = graphs.tree_examples(2, length)
+  parents_MxT = np.append(
+    np.asarray(graph.parents_TxK)[..., 0], graph.target_K, axis=1
+  )
+  assert len(np.unique(parents_MxT, axis=0)) == len(parents_MxT) == num
+  parents_MxExL = parents_MxT.reshape(num, 3, length)
+  starts_E = length * np.arange(3)
+  assert (parents_MxExL[:, :, 0] == -1).all()
+  trees_MxExL = parents_MxExL[:, :, 1:] - starts_E[:, None]
+  assert (trees_MxExL == trees_MxExL[:, :1]).all()
+  assert (trees_MxExL >= 0).all()
+  assert (trees_MxExL < np.arange(1, length)).all()
+
+
+@pytest.mark.parametrize("arguments", [(-1, 3), (2, 1), (2, 8), (0, 2)])
+def test_tree_examples_refuse(arguments):
+  with pytest.raises(ValueError, match="got") as caught:
+    graphs.tree_examples(*arguments)
+  assert "\n" not in str(caught.value)
+
+
+def test_shared_edges_by_hand():
+  graphs_M = graphs.stack(
+    [
+      graphs.from_parents([-1, 0, 1, 0, -1], [4]),
+      graphs.from_parents([-1, 0, 0, 0, 3], [4]),
+    ]
+  )
+  common = graphs.shared(graphs_M)
+  assert _parents(common) == [-1, 0, -1, 0, -1]
+  assert common.target_K.tolist() == [4]
+  assert graphs.shared(graphs.lags(5, (1, 3))).target_K.tolist() == [-1]
+  trees = graphs.shared(graphs.tree_examples(1, 4))
+  assert _parents(trees) == [-1, 0, -1, -1, -1, 4, -1]
+  one = graphs.chain(4)
+  assert graphs.shared(one) is one
+  assert _parents(graphs.shared(graphs.stack([one]))) == _parents(one)
+
+
+def test_stack_puts_graphs_along_a_leading_axis():
+  stacked = graphs.stack(iter([graphs.kgram(5, 2), graphs.kgram(5, 2)]))
+  assert stacked.parents_TxK.shape == (2, 5, 2)
+  assert stacked.target_K.tolist() == [[3, 4]] * 2
+
+
+def test_next_parents_and_the_query_by_hand():
+  graph = graphs.from_parents([-1, 0, (0, 1), -1, (0, 3)], (1, 4))
+  assert graphs.next_parents(graph).tolist() == [
+    [0, -1],
+    [0, 1],
+    [-1, -1],
+    [0, 3],
+    [1, 4],
+  ]
+  assert graphs.is_query(graph).tolist() == [False] * 5
+  assert graphs.is_query(graphs.chain(3)).tolist() == [False, False, True]
+  # Roots are no queries, and a last position with parents is none.
+  roots = graphs.from_parents([-1, -1, -1])
+  assert graphs.is_query(roots).tolist() == [False, False, True]
+  no_query = graphs.kgram(3, 1)
+  assert graphs.is_query(no_query).tolist() == [False] * 3
+  assert graphs.next_parents(no_query).tolist() == [[0], [1], [2]]

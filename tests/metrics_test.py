@@ -9,6 +9,7 @@ from icl_causal import bayes
 from icl_causal import graphs
 from icl_causal import metrics
 from icl_causal import priors
+from icl_causal import running
 from icl_causal import sampling
 from icl_causal.analysis import recovery
 
@@ -243,3 +244,82 @@ def test_the_record_of_a_failure():
     assert len(failed["last_losses"]) == 8
     failed = metrics.failure(broken, broken, 0)
     assert failed["what"] == "the loss is not finite"
+
+
+def test_loss_at_every_position_is_the_mean():
+  f_TxS = jnp.array([[0.5, 0.25, 0.25], [1.0, 0, 0]])
+  y_TxS = jnp.array([[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]])
+  np.testing.assert_allclose(
+    metrics.loss(f_TxS, y_TxS, epsilon=0.5),
+    (0.5 * np.log(1 / 1.0) + 0.5 * np.log(1 / 0.75) + np.log(2)) / 2,
+    rtol=1e-6,
+  )
+  gradient = jax.grad(metrics.loss)(f_TxS, y_TxS, 0.5)
+  np.testing.assert_allclose(
+    gradient, [[-0.25, -1 / 3, 0], [0, 0, -1]], rtol=1e-6
+  )
+  for f, y in ((f_TxS[0], y_TxS), (f_TxS[:1], y_TxS), (f_TxS[None],) * 2):
+    with pytest.raises(AssertionError):
+      metrics.loss(f, y)
+
+
+@pytest.mark.parametrize("every", [False, True])
+def test_predictors_of_prompts_with_graphs_of_their_own(every):
+  """As one prompt at a time, from the library's single-prompt functions."""
+  graphs_M, alpha, S = graphs.lags(5, (1, 2)), 0.5, 2
+  prior = priors.dirichlet(alpha, "uniform")
+  batch = jax.jit(
+    lambda key: sampling.sample_latent_batch(key, graphs_M, prior, S, 6, every)
+  )(jax.random.key(0))
+  of_B = jax.tree.map(lambda a: a[batch.graph_index], graphs_M)
+  laws = metrics.predictor_laws(batch.x_T, of_B, alpha, S, "dirichlet", every)
+  losses = metrics.predictor_losses(
+    batch.x_T, batch.y_S, of_B, alpha, "dirichlet"
+  )
+  assert list(laws) == ["uniform", "unigram", "edge_posterior"]
+  assert set(losses) == {*laws, "entropy"}
+  for n in range(6):
+    x_T = batch.x_T[n]
+    graph = jax.tree.map(lambda a, n=n: a[n], of_B)
+    if every:
+      expected = {
+        "uniform": np.full((5, S), 1 / S),
+        "unigram": running.unigram(x_T, S),
+        "edge_posterior": running.edge_posterior(
+          x_T, graph, alpha, S, "dirichlet"
+        ),
+      }
+    else:
+      expected = {
+        "uniform": np.full(S, 1 / S),
+        "unigram": bayes.unigram(x_T, S),
+        "edge_posterior": bayes.edge_posterior(x_T, graph, alpha, S),
+      }
+    for name, law in expected.items():
+      np.testing.assert_allclose(laws[name][n], law, atol=1e-6)
+      loss = -(batch.y_S[n] * np.log(law)).sum(axis=-1).mean()
+      np.testing.assert_allclose(losses[name][n], loss, rtol=1e-4)
+    y = np.asarray(batch.y_S[n])
+    entropy = -(y * np.log(y)).sum(axis=-1).mean()
+    np.testing.assert_allclose(losses["entropy"][n], entropy, rtol=1e-4)
+
+
+def test_exact_posterior_losses_at_every_position():
+  """The law is kept at the last position; the loss is the mean of all."""
+  f_TxS = jnp.array([[0.5, 0.5], [0.25, 0.75]])
+  y_TxS = jnp.array([[0.5, 0.5], [1.0, 0.0]])
+
+  def posterior(key, x_T):
+    del key, x_T
+    other = jnp.stack([f_TxS, f_TxS[::-1]])
+    return bayes.Posterior(f_TxS, other, jnp.float32(7))
+
+  keys, x_MxT = jax.random.split(jax.random.key(0), 1), jnp.zeros((1, 2), int)
+  found = metrics.exact_posterior_losses(posterior, keys, x_MxT, y_TxS[None])
+  loss = (np.log(2) + np.log(4)) / 2
+  reversed_loss = (0.5 * np.log(4) + 0.5 * np.log(4 / 3) + np.log(2)) / 2
+  np.testing.assert_allclose(found.loss_M, [loss], rtol=1e-6)
+  np.testing.assert_allclose(
+    found.half_loss_M, [(loss + reversed_loss) / 2], rtol=1e-6
+  )
+  np.testing.assert_allclose(found.law_MxS, f_TxS[-1:], rtol=1e-6)

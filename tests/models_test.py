@@ -477,3 +477,121 @@ def test_refuses_wrong_sizes():
     models.Reduced(3, 5).init(jax.random.key(0), x_T)
   with pytest.raises(ValueError, match="for two layers, got 3"):
     models.Disentangled(3, 4, (1, 1, 1), beta0=1.0).init(jax.random.key(0), x_T)
+
+
+EVERY = {
+  "reduced": models.Reduced(3, 6),
+  "reduced, two heads": models.Reduced(3, 6, heads=2),
+  "disentangled, one layer": models.Disentangled(3, 6, (1,)),
+  "disentangled": models.Disentangled(3, 6, (2, 1)),
+  "disentangled, three layers": models.Disentangled(3, 6, (1, 2, 1)),
+  "standard": models.Standard(3, 6, (2, 1), 4),
+  "standard, modern": models.Standard(3, 6, (2, 1), 4, "residual", True, True),
+  "standard, as for figure 8": models.Standard(3, 6, (1, 1), 4, "of_attention"),
+}
+_X_T = np.array([0, 2, 1, 1, 0, 2])
+
+
+def _every(name):
+  """(the model at every position, at the last one, random parameters)."""
+  last = EVERY[name]
+  shapes = jax.eval_shape(last.init, jax.random.key(0), _X_T)["params"]
+  rng = np.random.default_rng(0)
+  params = jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape)), shapes)
+  return last.clone(every=True), last, params
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_the_last_row_is_the_model_at_the_last_position(name):
+  """And the parameters have the same shapes and start."""
+  model, last, params = _every(name)
+  f_TxS, out = jax.jit(model.apply)({"params": params}, _X_T)
+  f_S, of_last = jax.jit(last.apply)({"params": params}, _X_T)
+  assert f_TxS.shape == (6, 3)
+  np.testing.assert_allclose(f_TxS.sum(axis=1), 1, atol=1e-12)
+  np.testing.assert_allclose(f_TxS[-1], f_S, atol=1e-12)
+  if "logits_S" in of_last:
+    np.testing.assert_allclose(
+      out["logits_TxS"][-1], of_last["logits_S"], atol=1e-12
+    )
+    np.testing.assert_allclose(
+      jax.nn.softmax(out["logits_TxS"]), f_TxS, atol=1e-12
+    )
+  maps = [name for name in of_last if name.startswith("attention")]
+  assert maps == [name for name in out if name.startswith("attention")]
+  for layer in maps:
+    is_last = of_last[layer].ndim == 2
+    assert is_last == (layer == maps[-1])
+    assert out[layer].ndim == 3
+    found = out[layer][:, -1] if is_last else out[layer]
+    np.testing.assert_allclose(found, of_last[layer], atol=1e-12)
+    np.testing.assert_array_equal(np.triu(out[layer], 1), 0)
+  starts = [
+    jax.jit(of.init)(jax.random.key(1), _X_T)["params"] for of in (model, last)
+  ]
+  jax.tree.map(np.testing.assert_array_equal, *starts)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_later_tokens_do_not_change_a_row(name):
+  model, _, params = _every(name)
+  apply = jax.jit(model.apply)
+  before, _ = apply({"params": params}, _X_T)
+  for j in range(1, 6):
+    changed = _X_T.copy()
+    changed[j] = (changed[j] + 1) % 3
+    after, _ = apply({"params": params}, changed)
+    np.testing.assert_array_equal(before[:j], after[:j])
+    assert (before[j] != after[j]).any()
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_the_gradient_at_every_position_is_finite(name):
+  model, _, params = _every(name)
+
+  def loss(params):
+    f_TxS, _ = model.apply({"params": params}, _X_T)
+    return -jnp.log(f_TxS[np.arange(5), _X_T[1:]] + 0.01).mean()
+
+  gradient = jax.jit(jax.grad(loss))(params)
+  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+  assert all(np.any(leaf) for leaf in jax.tree.leaves(gradient["A1"]))
+
+
+def test_a_row_is_the_textbook_implementation_on_the_prompt_so_far():
+  """With the parameters of the positions so far."""
+  S, T, heads = 4, 5, (1, 2)
+  _, params, x_BxT, _ = _random(S, T, heads, batch=1)
+  model = models.Disentangled(S, T, heads, every=True)
+  f_TxS, _ = jax.jit(model.apply)({"params": params}, x_BxT[0])
+  dense = jax.jit(lambda params, x_T: textbook.disentangled(params, x_T, S)[0])
+  for num in (2, T):
+    own = np.arange(S + num)
+    fewer = {}
+    for name, param in params.items():
+      copies = param.shape[int(name != "W")] // (S + T)
+      kept = (np.arange(copies)[:, None] * (S + T) + own).ravel()
+      param = np.asarray(param)
+      fewer[name] = param[kept] if name == "W" else param[:, kept][:, :, kept]
+    f_S = dense(fewer, x_BxT[0, :num])
+    np.testing.assert_allclose(f_TxS[num - 1], f_S, atol=1e-12)
+
+
+def test_reduced_at_every_position_equals_its_formula():
+  """Row t: X^T softmax(mask(sum_h C_h A2_h^T c_ht)), in numpy."""
+  S, T = 3, 6
+  for name in ("reduced", "reduced, two heads"):
+    model, last, params = _every(name)
+    f_TxS, _ = model.apply({"params": params}, _X_T)
+    X = np.eye(S)[_X_T]
+    A1_HxTxT = np.reshape(params["A1"], (-1, T, T))
+    A2_HxSxS = np.reshape(params["A2"], (-1, S, S))
+    maps = np.tril(np.exp(A1_HxTxT))
+    maps /= maps.sum(axis=2, keepdims=True)
+    for t in range(T):
+      scores = np.zeros(t + 1)
+      for att, A2 in zip(maps, A2_HxSxS, strict=True):
+        query = (att @ X)[t] if last.heads else X[t]
+        scores += (att @ X)[: t + 1] @ A2.T @ query
+      match = np.exp(scores) / np.exp(scores).sum()
+      np.testing.assert_allclose(f_TxS[t], X[: t + 1].T @ match, atol=1e-12)

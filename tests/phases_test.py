@@ -8,9 +8,11 @@ import pytest
 from icl_causal import bayes
 from icl_causal import constructions
 from icl_causal import graphs
+from icl_causal import latent
 from icl_causal import metrics
 from icl_causal import phases
 from icl_causal import priors
+from icl_causal import running
 from icl_causal import sampling
 from icl_causal.analysis import recovery
 
@@ -256,3 +258,62 @@ def test_it_maps_over_graphs(chain):
     for value_R, value in zip(found[1:], alone[1:], strict=True):
       assert float(value_R[r]) == pytest.approx(value, rel=1e-4, abs=1e-6)
   assert np.isnan(found.weights["wrong_graph"]).tolist() == [False, True]
+
+
+@pytest.fixture(scope="module")
+def latent_graph():
+  """Graphs, prompts at every position, and their Bayes predictor."""
+  graphs_M = graphs.lags(7, (1, 2))
+  prior = priors.dirichlet(ALPHA, "uniform")
+  batch = jax.jit(
+    lambda key: sampling.sample_latent_batch(key, graphs_M, prior, S, N, True)
+  )(jax.random.key(0))
+
+  @jax.jit
+  @jax.vmap
+  def exact(x_T):
+    return latent.model_average(x_T, graphs_M, ALPHA, S)
+
+  return graphs_M, batch, exact(batch.x_T)
+
+
+def test_the_baselines_of_a_latent_graph(latent_graph):
+  """No edge posterior and no wrong graph; its loss is over all positions."""
+  graphs_M, batch, exact_NxS = latent_graph
+  of_N = jax.tree.map(lambda a: a[batch.graph_index], graphs_M)
+  of = jax.jit(phases.baselines)(
+    batch.x_T, batch.y_S, of_N, None, ALPHA, exact_NxS
+  )
+  assert set(of.laws) == {"uniform", "unigram", "exact_posterior"}
+  np.testing.assert_array_equal(of.laws["exact_posterior"], exact_NxS)
+  assert all(law.shape == (N, S) for law in of.laws.values())
+  f_NxTxS = jax.jit(
+    jax.vmap(lambda x_T, graph: running.edge_posterior(x_T, graph, ALPHA, S))
+  )(batch.x_T, of_N)
+  loss = -(batch.y_S * np.log(f_NxTxS)).sum(axis=2).mean()
+  assert float(of.edge_loss) == pytest.approx(float(loss), rel=1e-5)
+
+  uniform_TxT = jnp.asarray(np.tri(7) / np.arange(1, 8)[:, None], jnp.float32)
+  found = jax.jit(phases.phase)(
+    0.25 * of.laws["unigram"] + 0.75 * exact_NxS,
+    uniform_TxT[None],
+    of,
+    graphs_M,
+    ALPHA,
+  )
+  weights = {name: float(w) for name, w in found.weights.items()}
+  expected = {"uniform": 0, "unigram": 0.25, "exact_posterior": 0.75}
+  assert weights == pytest.approx(expected, abs=2e-3)
+  # Nothing is decided: every token is predicted as a root.
+  assert float(found.decided_loss) == pytest.approx(np.log(3), rel=1e-5)
+  assert float(found.edge_loss) == float(of.edge_loss)
+
+
+def test_layer_1_may_decide_on_one_of_the_graphs(latent_graph):
+  """Also at the last position, which is no query."""
+  graphs_M, _, _ = latent_graph
+  maps = _maps([(max(i - 1, 0), 1) for i in range(7)])
+  decided = _decided(maps, graphs_M)
+  assert _parents(decided) == [[-1], [0], [1], [2], [3], [4], [5]]
+  with_query = graphs.stack([graphs.chain(7), graphs.pairs(7)])
+  assert _parents(_decided(maps, with_query))[-1] == [-1]

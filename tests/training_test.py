@@ -235,3 +235,62 @@ def test_evaluation_uses_the_smoothed_law():
   np.testing.assert_allclose(
     evaluation.loss_N, trained_N + np.log(1 + 0.1 * S), rtol=1e-5
   )
+
+
+def test_evaluation_at_every_position():
+  """The loss of a prompt is the mean over positions; maps are T x T."""
+  model = models.Disentangled(S, T, (2, 1), noise=1.0, every=True)
+  params = jax.jit(model.init)(jax.random.key(0), jnp.zeros(T, int))["params"]
+  params["W"] = jax.random.normal(jax.random.key(1), params["W"].shape)
+  prior = priors.dirichlet(0.5, "uniform")
+  batch = jax.jit(
+    lambda key: sampling.sample_batch(key, GRAPH, prior, S, 8, every=True)
+  )(jax.random.key(2))
+  evaluate = jax.jit(
+    lambda params: training.evaluate(
+      params, model, batch.x_T, batch.y_S, 4, epsilon=0.1, num_first=3
+    )
+  )
+  found = evaluate(params)
+  f_NxTxS, out = jax.jit(
+    jax.vmap(lambda x_T: model.apply({"params": params}, x_T))
+  )(batch.x_T)
+  law_NxTxS = (f_NxTxS + 0.1) / (1 + S * 0.1)
+  expected_N = -(batch.y_S * np.log(law_NxTxS)).sum(axis=2).mean(axis=1)
+  np.testing.assert_allclose(found.loss_N, expected_N, rtol=1e-5)
+  np.testing.assert_allclose(found.law_BxS, law_NxTxS[:4, -1], rtol=1e-5)
+  np.testing.assert_allclose(found.first["law"], law_NxTxS[:3, -1], rtol=1e-5)
+  for name in ("attention_1", "attention_2"):
+    mean = np.asarray(out[name]).mean(axis=0)
+    np.testing.assert_allclose(found.attention[name], mean, atol=1e-6)
+    np.testing.assert_allclose(found.first[name], out[name][:3], atol=1e-6)
+
+
+def test_a_step_at_every_position_descends_the_mean_over_positions():
+  """Also for prompts with a latent graph, and in chunks."""
+  model = models.Relative(S, T, (1, 1), 4, noise=0.5, every=True)
+  params = jax.jit(model.init)(jax.random.key(0), jnp.zeros(T, int))["params"]
+  params["W"] = jax.random.normal(jax.random.key(1), params["W"].shape)
+  prior = priors.dirichlet(0.5, "uniform")
+  graphs_M = graphs.lags(T, (1, 2))
+  batch = jax.jit(
+    lambda key: sampling.sample_latent_batch(
+      key, graphs_M, prior, S, 8, every=True
+    )
+  )(jax.random.key(2))
+
+  def mean_loss(params):
+    f_NxTxS, _ = jax.vmap(lambda x_T: model.apply({"params": params}, x_T))(
+      batch.x_T
+    )
+    return -(batch.y_S * jnp.log(f_NxTxS)).sum(2).mean()
+
+  loss, gradient = jax.jit(jax.value_and_grad(mean_loss))(params)
+  found = jax.jit(
+    lambda params: training.loss_and_gradient(
+      params, batch, model, chunk_size=2
+    )
+  )(params)
+  np.testing.assert_allclose(found[0], loss, rtol=1e-5)
+  for name, leaf in gradient.items():
+    np.testing.assert_allclose(found[1][name], leaf, atol=1e-6)

@@ -132,7 +132,8 @@ def compare(
     edge_scores.append(float(score_HxTxT[head, i, parent]))
 
   false_edges, predicted = [], set()
-  for i in range(1, _num_nodes(graph)):
+  num_nodes = T if in_any_TxT[-1].any() else _num_nodes(graph)
+  for i in range(1, num_nodes):
     rows_KxT = score_HxTxT[head_of_slot, i, :i]
     top = int(rows_KxT.max(axis=0).argmax())
     is_edge = is_edge_TxK[i].any() or in_any_TxT[i, top]

@@ -66,7 +66,8 @@ def successor_posterior(x_T, w_TxM, graphs_M: Graph) -> jax.Array:
   def of_graph(parents_T, next_T):
     parent_T = jnp.where(parents_T < 0, -1, x_T[parents_T])
     sought_T = jnp.where(next_T < 0, -2, x_T[next_T])
-    is_match_TxT = (sought_T[:, None] == parent_T) & jnp.tri(T, dtype=bool)
+    is_match_TxT = sought_T[:, None] == parent_T[None]
+    is_match_TxT &= jnp.tri(T, dtype=bool)
     count_Tx1 = is_match_TxT.sum(axis=1, keepdims=True)
     return is_match_TxT / jnp.maximum(count_Tx1, 1)
 
@@ -155,11 +156,11 @@ def moments(x_TxT, y_TxT, mask_TxT) -> Moments:
 def slope_and_correlation(of: Moments) -> tuple[np.ndarray, np.ndarray]:
   """The least-squares slope of y on x, and Pearson's correlation.
 
-  NaN where an entry is constant.
+  The slope is NaN where x is constant, the correlation where x or y is.
   """
   n, x, y, xx, yy, xy = (np.asarray(a, float) for a in of)
-  xx, yy, xy = xx - x * x / n, yy - y * y / n, xy - x * y / n
   with np.errstate(divide="ignore", invalid="ignore"):
+    xx, yy, xy = xx - x * x / n, yy - y * y / n, xy - x * y / n
     slope = np.where(xx > _NONE * n, xy / xx, np.nan)
     has_both = (xx > _NONE * n) & (yy > _NONE * n)
     return slope, np.where(has_both, xy / np.sqrt(xx * yy), np.nan)

@@ -162,6 +162,11 @@ def graph(config: Config) -> Graph:
       f"prior.root_law = 'stationary': must be 'uniform' or 'dirichlet' on a "
       f"graph with up to {K} parents"
     )
+  if K > 1 and parts.chosen(config, "prior")[0].make is parts.fixed_prior:
+    raise ConfigError(
+      f"prior.name = {config.prior.name!r}: is for single parents, and the "
+      f"graph has {K}"
+    )
   return built
 
 

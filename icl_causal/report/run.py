@@ -52,7 +52,7 @@ def figures(run: runs.Run) -> dict:
   for i, j in edges.false_edges:
     attention[i, j] = float(last_HxTxT[heads, i, j].max())
   target = [int(i) for i in graph.target_K if i != graphs.NO_PARENT]
-  is_query = bool((graph.parents_TxK[-1] == graphs.NO_PARENT).all())
+  is_query = bool((run.graph.parents_TxK[..., -1, :] == graphs.NO_PARENT).all())
   return {
     "loss": _loss_curve(run),
     "phases": stacks.phases(*phases.curves(run, list(run.snapshots))),

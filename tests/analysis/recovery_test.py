@@ -189,3 +189,46 @@ def test_mean_softmax_on_parents_by_hand():
   assert mean == pytest.approx((3 / 4 + 2 / 8) / 2)
   roots = graphs.from_parents([-1] * 4)
   assert recovery.mean_softmax_on_parents(score, roots) is None
+
+
+def test_compare_with_a_latent_graph_by_hand():
+  """Edges are those that all graphs have; a parent of any graph is not false.
+  """
+  latent = graphs.stack(
+    [
+      graphs.from_parents([-1, 0, 0, -1, 3], [4]),
+      graphs.from_parents([-1, 0, 1, -1, 2], [4]),
+    ]
+  )
+  maps_TxT = np.array(
+    [
+      [1.0, 0, 0, 0, 0],
+      [0.9, 0.1, 0, 0, 0],  # its parent in both
+      [0.2, 0.7, 0.1, 0, 0],  # a parent in the second graph
+      [0.1, 0.1, 0.7, 0.1, 0],  # a root in both
+      [0.0, 0.8, 0.1, 0.1, 0],  # a parent in none, at the last position
+    ]
+  )
+  edges = recovery.compare(maps_TxT, latent, include_self=True)
+  assert (edges.edges, edges.recovered_edges) == (1, [(1, 0)])
+  assert edges.false_edges == [(3, 2), (4, 1)]
+  assert edges.edge_scores == [0.9]
+  # The predicted edges of rows 2, 3 and 4 are no shared edges.
+  assert edges.hamming_distance == 3
+  maps_TxT[4] = [0, 0, 0.2, 0.7, 0.1]
+  assert recovery.compare(maps_TxT, latent).false_edges == [(3, 2)]
+
+
+def test_the_query_of_every_graph_is_ignored():
+  latent = graphs.stack(
+    graphs.from_parents(parents) for parents in ([-1, 0, -1], [-1, -1, -1])
+  )
+  maps_TxT = np.array([[1.0, 0, 0], [0.1, 0.9, 0], [0, 0.9, 0.1]])
+  assert recovery.compare(maps_TxT, latent).false_edges == []
+
+
+def test_equal_graphs_are_compared_as_one():
+  latent = graphs.stack([GRAPH, GRAPH])
+  assert recovery.compare(ATTENTION, latent) == recovery.compare(
+    ATTENTION, GRAPH
+  )

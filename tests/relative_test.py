@@ -1,0 +1,201 @@
+"""The model with relative positions against a dense forward, in numpy."""
+
+import jax
+from jax import numpy as jnp
+import numpy as np
+import pytest
+
+from icl_causal import models
+
+S, T, REACH = 3, 6, 4
+HEADS = [(1,), (2, 1), (1, 2, 1)]
+
+
+@pytest.fixture(autouse=True)
+def _float64():
+  with jax.enable_x64(True):
+    yield
+
+
+def _random(heads, reach=REACH, T=T):
+  model = models.Relative(S, T, heads, reach, every=True)
+  shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(T, int))
+  rng = np.random.default_rng(0)
+  params = jax.tree.map(
+    lambda a: jnp.asarray(rng.normal(size=a.shape)), shapes["params"]
+  )
+  return model, params
+
+
+def _softmax(a):
+  weights = np.exp(a - a.max(axis=-1, keepdims=True))
+  return weights / weights.sum(axis=-1, keepdims=True)
+
+
+def _dense(params, x_T, heads, reach):
+  """(f_TxS, maps by layer), with loops over heads and pairs."""
+  h, maps, T = np.eye(S)[x_T], [], len(x_T)
+  for layer, num_heads in enumerate(heads, start=1):
+    A, w = np.asarray(params[f"A{layer}"]), np.asarray(params[f"w{layer}"])
+    copies, layer_maps = [], []
+    for head in range(num_heads):
+      scores = np.full((T, T), -np.inf)
+      for i in range(T):
+        for j in range(i + 1):
+          distance = min(i - j, reach - 1)
+          scores[i, j] = h[i] @ A[head] @ h[j] + w[head, distance]
+      layer_maps.append(_softmax(scores))
+      copies.append(layer_maps[-1] @ h)
+    maps.append(np.stack(layer_maps))
+    h = np.concatenate([h, *copies], axis=1)
+  return _softmax(h @ np.asarray(params["W"])), maps
+
+
+X_T = np.array([0, 2, 1, 1, 0, 2])
+
+
+@pytest.mark.parametrize("heads", HEADS)
+def test_equals_its_formula(heads):
+  model, params = _random(heads)
+  f_TxS, out = jax.jit(model.apply)({"params": params}, X_T)
+  expected_TxS, maps = _dense(params, X_T, heads, REACH)
+  np.testing.assert_allclose(f_TxS, expected_TxS, atol=1e-12)
+  np.testing.assert_allclose(
+    jax.nn.softmax(out["logits_TxS"]), expected_TxS, atol=1e-12
+  )
+  assert set(out) == {"logits_TxS"} | {
+    f"attention_{layer}" for layer in range(1, len(heads) + 1)
+  }
+  for layer, dense in enumerate(maps, start=1):
+    np.testing.assert_allclose(out[f"attention_{layer}"], dense, atol=1e-12)
+
+
+@pytest.mark.parametrize("heads", HEADS)
+def test_at_the_last_position_alone(heads):
+  model, params = _random(heads)
+  every, out = jax.jit(model.apply)({"params": params}, X_T)
+  last = model.clone(every=False)
+  f_S, of_last = jax.jit(last.apply)({"params": params}, X_T)
+  np.testing.assert_allclose(f_S, every[-1], atol=1e-12)
+  np.testing.assert_allclose(
+    of_last["logits_S"], out["logits_TxS"][-1], atol=1e-12
+  )
+  name = f"attention_{len(heads)}"
+  np.testing.assert_allclose(of_last[name], out[name][:, -1], atol=1e-12)
+  assert of_last[name].shape == (heads[-1], T)
+
+
+def test_later_tokens_do_not_matter():
+  model, params = _random((2, 1, 1))
+  apply = jax.jit(model.apply)
+  before, _ = apply({"params": params}, X_T)
+  for j in range(1, T):
+    changed = X_T.copy()
+    changed[j] = (changed[j] + 1) % S
+    after, _ = apply({"params": params}, changed)
+    np.testing.assert_array_equal(before[:j], after[:j])
+    assert (before[j] != after[j]).all()
+
+
+@pytest.mark.parametrize("length", [1, 4, 11])
+def test_the_same_parameters_apply_to_any_length(length):
+  model, params = _random((2, 1))
+  other = model.clone(T=length)
+  x_T = np.resize(X_T, length)
+  f_TxS, _ = jax.jit(other.apply)({"params": params}, x_T)
+  same, _ = jax.jit(model.apply)({"params": params}, X_T)
+  num = min(length, T)
+  np.testing.assert_allclose(f_TxS[:num], same[:num], atol=1e-12)
+  np.testing.assert_allclose(
+    f_TxS, _dense(params, x_T, (2, 1), REACH)[0], atol=1e-12
+  )
+
+
+def test_distances_beyond_the_reach_have_the_last_score():
+  """With zero A, attention is softmax(w) of the clipped distance."""
+  model, params = _random((1,), reach=2)
+  params |= {"A1": 0 * params["A1"], "w1": jnp.log(jnp.array([[1.0, 3.0]]))}
+  _, out = jax.jit(model.apply)({"params": params}, X_T)
+  np.testing.assert_allclose(
+    out["attention_1"][0, :3],
+    [
+      [1, 0, 0, 0, 0, 0],
+      [3 / 4, 1 / 4] + [0] * 4,
+      [3 / 7, 3 / 7, 1 / 7, 0, 0, 0],
+    ],
+    atol=1e-12,
+  )
+
+
+def test_a_reach_of_one_knows_no_distance():
+  """The prediction is the same for all orders of the earlier tokens."""
+  model, params = _random((2,), reach=1)
+  apply = jax.jit(model.clone(every=False).apply)
+  one, _ = apply({"params": params}, X_T)
+  other, _ = apply({"params": params}, X_T[[3, 1, 0, 4, 2, 5]])
+  np.testing.assert_allclose(one, other, atol=1e-12)
+
+
+def test_gradients_are_finite_and_reach_every_parameter():
+  model, params = _random((2, 1))
+
+  def loss(params):
+    f_TxS, _ = model.apply({"params": params}, X_T)
+    return -jnp.log(f_TxS[jnp.arange(T - 1), X_T[1:]]).mean()
+
+  gradient = jax.jit(jax.grad(loss))(params)
+  for name, leaf in gradient.items():
+    assert np.isfinite(leaf).all(), name
+    assert (leaf != 0).any(), name
+
+
+def test_start():
+  model = models.Relative(5, 40, (2, 1), 30, noise=0.01, every=True)
+  one, other = (
+    jax.jit(model.init)(jax.random.key(seed), jnp.zeros(40, int))["params"]
+    for seed in (0, 1)
+  )
+  assert one["A2"].shape == (1, 15, 15)
+  assert one["w1"].shape == (2, 30)
+  assert one["W"].shape == (30, 5)
+  for name in ("A2", "w1"):
+    assert abs(one[name].std() / 0.01 - 1) < 0.25
+    assert (one[name] != other[name]).all()
+  assert (one["W"] == 0).all()
+  f_TxS, _ = model.apply({"params": one}, jnp.zeros(40, int))
+  np.testing.assert_allclose(f_TxS, 1 / 5, atol=1e-12)
+
+
+def test_attributes_and_blocks():
+  model = models.Relative(2, 3, [2, 1], 4)  # pyright: ignore
+  assert (model.first_layer_heads, model.map_entries) == (2, 18)
+  assert model.read_out == "softmax"
+  hash(model)  # jit takes a model as a static argument
+  params = model.init(jax.random.key(0), jnp.zeros(3, int))["params"]
+  matrices = model.parameter_blocks(params)
+  assert [block.title for block in matrices] == [
+    "A1, head 1",
+    "A1, head 2",
+    "w1",
+    "A2",
+    "w2",
+    "W",
+  ]
+  for block in matrices:
+    sides = (block.row_blocks, block.column_blocks)
+    assert block.matrix.shape == tuple(
+      sum(size for _, size in side) for side in sides
+    )
+  names = [name for name, _ in matrices[-1].row_blocks]
+  assert names == [
+    f"token{copy}"
+    for copy in ("", " 1.1", " 1.2", " 2.1", " 1.1 2.1", " 1.2 2.1")
+  ]
+
+
+def test_refuses_wrong_tokens():
+  model, params = _random((1, 1))
+  with pytest.raises(ValueError, match=r"expected 6 tokens, got shape \(4,\)"):
+    model.apply({"params": params}, jnp.zeros(4, int))
+  with pytest.raises(ValueError, match="tokens must be from 0 to S - 1 = 2"):
+    model.apply({"params": params}, jnp.array([0, 1, 2, 3, 0, 0]))
