@@ -2,18 +2,23 @@
 
 Every function returns (model, params). Models that implement a graph predict
 through a linear read-out, as in the paper: f_S of the reduced model, and
-`out["logits_S"]` of the disentangled transformer, which is then a law.
+`out["logits_S"]` of the disentangled transformer, or its `out["logits_TxS"]`,
+which are then laws.
 """
+
+from collections.abc import Sequence
 
 import jax
 from jax import numpy as jnp
 import numpy as np
 
 from icl_causal import graphs
+from icl_causal import latent
 from icl_causal import models
 from icl_causal.graphs import Graph
 
 _COPY = 50.0  # 1 + exp(-50) == 1 in float32
+_NEVER = 100.0  # exp(-100) is 0 beside `latent.LEAST`, too
 
 
 def reduced(
@@ -104,6 +109,83 @@ def disentangled(
   T, D = small.T, S + small.T
   A2 = params["A2"].at[0, D - 1, S : S + T].add(-penalty * excluded_T)
   return model, params | {"A2": A2}
+
+
+def selective(
+  lags: Sequence[int], kernel, T: int, strength: float, mean: bool = False
+) -> tuple[models.Disentangled, dict]:
+  """Three layers that select a lag: `latent.selective` of `graphs.lags`.
+
+  After Proposition 1 of D'Angelo et al. (2025), for row t >= max(lags) - 1 of
+  `out["logits_TxS"]`; rows before it predict roots and have no meaning.
+
+  1. Position i attends to i - k with the normalised probability
+     q_ik = P(s_i | s_{i-k}) / sum_k P(s_i | s_{i-k}): the scores are log P.
+  2. Let m be the least modulus in which the lags differ. Head h attends evenly
+     to the positions i <= t with i = t - h (mod m), so the sums over i of their
+     copied positions do not collide: the entry of position j is that of the lag
+     k with j = t - h - k (mod m). The rest of the attention goes to position 0.
+     The attention per position is 1 / (t - max(lags) + 1) with `mean`. Without,
+     it is the same for all t, so that sums reach layer 3, not means (ours).
+  3. The score of position j = t + 1 - k adds the entries = j - 1 - h (mod m) of
+     the heads h, that is, sum_i q_ik. A constant for each t and j subtracts
+     what position 0 adds. The token of j is copied, and W applies P.
+
+  Exact but for rounding, which grows with strength * T. Not traceable.
+
+  Args:
+    lags: distinct, from 1 to T - 1.
+    kernel: (S+1, S); the law of roots, its last row, is not used.
+    T: positions.
+    strength: as for `latent.selective`.
+    mean: as for `latent.selective`.
+  """
+  graphs.lags(T, lags)  # which checks them
+  pi_SxS = np.asarray(kernel)[:-1]
+  S, first = pi_SxS.shape[1], max(lags)
+  heads = next(
+    m for m in range(1, first + 1) if len({k % m for k in lags}) == len(lags)
+  )
+  t, i = np.arange(T)[:, None], np.arange(T)[None]  # query and key
+  is_parent_TxT = np.isin(t - i, lags) & (t >= first)
+  A1 = np.zeros((1, S + T, S + T))
+  A1[0, :S, :S] = np.log(np.maximum(pi_SxS, latent.LEAST)).T
+  A1[0, S:, S:] = _never(is_parent_TxT | ((t == i) & (t < first)))
+
+  weight_HxTxT = np.stack(
+    [
+      (i >= first) & (i <= t) & ((t - i) % heads == head)
+      for head in range(heads)
+    ]
+  ) / (np.maximum(t - first + 1, 1) if mean else T - first)
+  rest_HxT = 1 - weight_HxTxT.sum(axis=2)
+  weight_HxTxT[:, :, 0] = rest_HxT
+  D = 2 * (S + T)
+  A2, A3 = np.zeros((heads, D, D)), np.zeros((1, *2 * [(1 + heads) * D]))
+  A2[:, S : S + T, S : S + T] = np.log(np.maximum(weight_HxTxT, 1e-40))
+
+  scale = strength if mean else strength * (T - first)
+  is_key_TxT = np.isin(t + 1 - i, lags) & (t >= first - 1)
+  is_key_TxT |= (t == i) & (t < first - 1)
+  # Scores are at most heads * scale in absolute value.
+  A3[0, S : S + T, S : S + T] = (
+    _never(is_key_TxT, _NEVER + 2 * heads * abs(scale))
+    - scale * rest_HxT[(np.arange(T) - 1) % heads].T
+  )
+  for head in range(heads):
+    entries = (1 + head) * D + 2 * S + T  # of the positions that it copies
+    is_added_TxT = (t - i + 1 + head) % heads == 0
+    A3[0, entries : entries + T, S : S + T] = scale * is_added_TxT
+  W = np.zeros((2 * (1 + heads) * D, S))
+  W[(1 + heads) * D :][:S] = pi_SxS
+  params = {"A1": A1, "A2": A2, "A3": A3, "W": W}
+  model = models.Disentangled(S, T, (1, heads, 1), every=True)
+  return model, jax.tree.map(lambda a: jnp.asarray(a, float), params)
+
+
+def _never(is_allowed_TxT, penalty: float = _NEVER) -> np.ndarray:
+  """Scores: 0 where attention is allowed, else low."""
+  return np.where(is_allowed_TxT, 0, -penalty)
 
 
 def disentangle(

@@ -19,10 +19,13 @@ import chex
 import jax
 from jax import numpy as jnp
 
+from icl_causal import graphs
 from icl_causal import priors
 from icl_causal import running
 from icl_causal import sampling
 from icl_causal.graphs import Graph
+
+LEAST = 1e-20  # a probability below it counts as this one in `selective`
 
 
 def graph_posterior(
@@ -98,6 +101,57 @@ def even_mixture(
   """
   f_MxTxS = graph_predictions(x_T, graphs_M, law, S, root_law)
   f_TxS = f_MxTxS.mean(axis=0)
+  return f_TxS if every else f_TxS[-1]
+
+
+def selective(
+  x_T,
+  graphs_M: Graph,
+  law,
+  S: int,
+  strength: float,
+  mean: bool = False,
+  root_law: priors.RootLaw = "uniform",
+  every: bool = False,
+) -> jax.Array:
+  """The predictions of the graphs, weighted without their likelihoods.
+
+  With f_im the probability of token i under graph m given the tokens before it,
+  and q_im = f_im / sum_m f_im, the weight of graph m at position t is
+  proportional to
+
+      exp(strength * sum_{i <= t} q_im)               or, with `mean`,
+      exp(strength / n_t * sum_{i <= t} q_im),
+
+  where i runs over the n_t positions with a parent. The second is what the
+  transformer of Proposition 1 of D'Angelo et al. (2025) computes; its strength
+  is their beta. The first is ours: like the likelihood, it grows with the
+  number of tokens. `constructions.selective` has both as parameters.
+
+  Args:
+    x_T: tokens.
+    graphs_M: as for `graph_posterior`, with the same positions without parents.
+    law: the kernel, or alpha.
+    S: number of states.
+    strength: of the weights; may be traced.
+    mean: whether the sum is divided by the number of positions.
+    root_law: of the prior, if `law` is alpha.
+    every: whether to return f_TxS.
+
+  Returns:
+    f_S, or f_TxS.
+  """
+  f_MxTxS = graph_predictions(x_T, graphs_M, law, S, root_law)
+  f_MxT = jnp.pad(
+    f_MxTxS[:, jnp.arange(len(x_T) - 1), x_T[1:]], ((0, 0), (1, 0))
+  )
+  has_parent_T = (graphs_M.parents_TxK[0] != graphs.NO_PARENT).any(axis=1)
+  q_MxT = jax.nn.softmax(jnp.log(jnp.maximum(f_MxT, LEAST)), axis=0)
+  total_MxT = jnp.cumsum(q_MxT * has_parent_T[None], axis=1)
+  if mean:
+    total_MxT /= jnp.maximum(jnp.cumsum(has_parent_T), 1)[None]
+  w_MxT = jax.nn.softmax(strength * total_MxT, axis=0)
+  f_TxS = jnp.einsum("mt,mts->ts", w_MxT, f_MxTxS, precision="highest")
   return f_TxS if every else f_TxS[-1]
 
 

@@ -5,9 +5,11 @@ import pytest
 
 from icl_causal import constructions
 from icl_causal import graphs
+from icl_causal import latent
 from icl_causal import models
 from icl_causal import priors
 from icl_causal import sampling
+from tests.support import enumeration
 
 GRAPHS = {
   "chain": (graphs.chain(20), 10),
@@ -182,3 +184,104 @@ def test_standard_and_disentangled_are_equal(model, x64, tolerance):
 def test_disentangle_refuses_models_with_more_than_attention(more):
   with pytest.raises(ValueError, match="the model must be attention-only"):
     constructions.disentangle(models.Standard(3, 6, (1, 1), 5, **more), {})
+
+
+def _selected(x_T, lags, pi_SxS, strength, mean):
+  """The weights of the lags and the sums of q_ik, T x lags, by loops."""
+  first, T = max(lags), len(x_T)
+  sums, w_TxK = np.zeros(len(lags)), np.zeros((T, len(lags)))
+  sums_TxK = np.zeros((T, len(lags)))
+  for t in range(T):
+    if t >= first:
+      p = np.array([pi_SxS[x_T[t - k], x_T[t]] for k in lags])
+      sums += p / p.sum()
+    scores = strength * sums / (max(t - first + 1, 1) if mean else 1)
+    w_TxK[t] = np.exp(scores - scores.max())
+    w_TxK[t] /= w_TxK[t].sum()
+    sums_TxK[t] = sums
+  return w_TxK, sums_TxK
+
+
+@pytest.mark.parametrize(
+  ("lags", "heads"), [((1, 2), 2), ((2,), 1), ((3, 1), 3), ((1, 4, 2), 4)]
+)
+@pytest.mark.parametrize(("strength", "mean"), [(1.5, False), (20.0, True)])
+def test_selective_equals_its_formula_on_all_prompts(
+  lags, heads, strength, mean
+):
+  S, T = 2, 6
+  kernel = enumeration.random_kernel(3, S, 1)
+  model, params = constructions.selective(lags, kernel, T, strength, mean)
+  assert model == models.Disentangled(S, T, (1, heads, 1), every=True)
+  x_NxT = enumeration.prompts(S, T)
+  _, out = _outputs(model, params, x_NxT)
+  laws_NxTxS = jax.vmap(
+    lambda x_T: latent.selective(
+      *(x_T, graphs.lags(T, lags), jnp.asarray(kernel), S, strength, mean),
+      every=True,
+    )
+  )(x_NxT)
+  for n, x_T in enumerate(x_NxT):
+    w_TxK, _ = _selected(x_T, lags, kernel[:S], strength, mean)
+    for t in range(max(lags) - 1, T):
+      f_S = sum(
+        w * kernel[x_T[t + 1 - k]] for k, w in zip(lags, w_TxK[t], strict=True)
+      )
+      np.testing.assert_allclose(out["logits_TxS"][n, t], f_S, atol=1e-5)
+      np.testing.assert_allclose(laws_NxTxS[n, t], f_S, atol=1e-5)
+      att_T = np.zeros(T)
+      att_T[[t + 1 - k for k in lags]] = w_TxK[t]
+      np.testing.assert_allclose(out["attention_3"][n, 0, t], att_T, atol=1e-5)
+  # Rows whose next token is a root have the root law in the formula.
+  first = laws_NxTxS[:, : max(lags) - 1]
+  np.testing.assert_allclose(
+    first, np.broadcast_to(kernel[S], first.shape), atol=1e-6
+  )
+
+
+def test_selective_with_a_large_strength_is_the_lag_with_the_largest_sum():
+  S, T, lags = 3, 12, (1, 2, 3)
+  kernel = enumeration.random_kernel(5, S, 1)
+  x_NxT = np.random.default_rng(0).integers(0, S, (64, T)).astype(np.int32)
+  model, params = constructions.selective(lags, kernel, T, 1e4)
+  _, out = _outputs(model, params, x_NxT)
+  num_clear = 0
+  for x_T, maps_TxT in zip(x_NxT, out["attention_3"][:, 0], strict=True):
+    _, sums_TxK = _selected(x_T, lags, kernel[:S], 1.0, False)
+    second, largest = np.sort(sums_TxK[-1])[-2:]
+    if largest - second > 0.01:
+      num_clear += 1
+      best = lags[sums_TxK[-1].argmax()]
+      np.testing.assert_allclose(maps_TxT[-1, T - best], 1, atol=1e-6)
+  assert num_clear > 50
+
+
+def test_layers_of_selective():
+  """Layer 1 has the normalised probabilities, layer 2 constant shares."""
+  S, T, lags = 3, 9, (1, 2, 3)
+  kernel = enumeration.random_kernel(5, S, 1)
+  x_T = np.random.default_rng(0).integers(0, S, T).astype(np.int32)
+  model, params = constructions.selective(lags, kernel, T, 2.0)
+  _, out = jax.jit(model.apply)({"params": params}, x_T)
+  for i in range(3, T):
+    p = np.array([kernel[x_T[i - k], x_T[i]] for k in lags])
+    np.testing.assert_allclose(
+      out["attention_1"][0, i, [i - k for k in lags]], p / p.sum(), atol=1e-6
+    )
+  # At t = 7, head 1 reads positions 3 and 6; the rest goes to position 0.
+  expected = np.zeros(T)
+  expected[[0, 3, 6]] = [4 / 6, 1 / 6, 1 / 6]
+  np.testing.assert_allclose(out["attention_2"][1, 7], expected, atol=1e-6)
+
+
+def test_selective_reads_probabilities_of_zero():
+  kernel = np.array([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
+  model, params = constructions.selective((1, 2), kernel, 8, 9.0)
+  x_T = np.array([0, 1, 0, 1, 0, 1, 0, 1], np.int32)  # of lag 2
+  _, out = jax.jit(model.apply)({"params": params}, x_T)
+  np.testing.assert_allclose(out["logits_TxS"][-1], [1, 0], atol=1e-5)
+
+
+def test_selective_refuses_equal_lags():
+  with pytest.raises(ValueError, match="lags must be distinct"):
+    constructions.selective((1, 1), np.full((3, 2), 0.5), 6, 1.0)
