@@ -8,6 +8,7 @@ and the time on two cores.
 
 from ml_collections import ConfigDict
 
+from configs import latent
 from icl_causal.config import fields
 
 _DEFAULTS = {
@@ -244,6 +245,24 @@ _DEFAULTS = {
     "steps": 384,
     "batch_size": 256,
     "test_size": 2048,
+  },
+  "latent": {
+    "lags": (1, 2, 3),
+    "lengths": (32, 128),
+    "kernel": latent.KERNEL,
+    "fresh_lags": (1, 2),
+    # (S, alpha, T)
+    "fresh": ((3, 0.1, 32), (3, 0.1, 128), (3, 1.0, 32)),
+    "num_examples": 10,
+    "length": 5,
+    "strengths": (1.0, 2.0, 4.0),
+    "mean_strengths": (20.0, 100.0),
+    "num_prompts": 2**14,
+    "batch_size": 256,
+    "num_kernels": 20,
+    "kernel_alpha": 0.5,
+    "kernel_prompts": 2**11,
+    "asked": 0.006,
   },
 }
 
