@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+from scipy import special
 
 
 def row(kernel, tokens, parents):
@@ -43,3 +44,48 @@ def random_kernel(seed, S, K):
   """A kernel with random rows, all different."""
   table = np.random.default_rng(seed).gamma(1.0, size=(S + 1,) * K + (S,))
   return table / table.sum(-1, keepdims=True)
+
+
+def prompts(S, T):
+  """All S**T prompts."""
+  return np.array([*itertools.product(range(S), repeat=T)], np.int32)
+
+
+def likelihood(tokens, graph, kernel):
+  """P(tokens | graph, kernel), of a prompt or its first tokens.
+
+  With a token more than the graph has, the last one is the target.
+  """
+  S, T = kernel.shape[-1], len(graph.parents_TxK)
+  probability = 1.0
+  for i, token in enumerate(tokens):
+    parents = graph.target_K if i == T else graph.parents_TxK[i]
+    if i == T - 1 and max(parents) < 0:
+      probability /= S
+    else:
+      probability *= row(kernel, tokens, np.asarray(parents))[token]
+  return probability
+
+
+def marginal(tokens, graph, alpha, S, root_law):
+  """P(tokens | graph) for Dirichlet(alpha) rows: a product over rows.
+
+  The tokens of a row with counts n_s have the Dirichlet-multinomial probability
+  G(S alpha) / G(S alpha + n) prod_s G(alpha + n_s) / G(alpha).
+  """
+  T, counts, uniform = len(graph.parents_TxK), {}, 0
+  for i, token in enumerate(tokens):
+    parents = np.asarray(graph.target_K if i == T else graph.parents_TxK[i])
+    is_root = max(parents) < 0
+    if is_root and (i == T - 1 or root_law == "uniform"):
+      uniform += 1
+    else:
+      states = tuple(S if p < 0 else tokens[p] for p in parents)
+      counts.setdefault(states, np.zeros(S))[token] += 1
+  logs = [
+    special.gammaln(S * alpha)
+    - special.gammaln(S * alpha + n_S.sum())
+    + (special.gammaln(alpha + n_S) - special.gammaln(alpha)).sum()
+    for n_S in counts.values()
+  ]
+  return np.exp(sum(logs)) / S**uniform
