@@ -118,15 +118,12 @@ class Disentangled(_Layered):
       h_TxD = jnp.concatenate([h_TxD, *(att @ h_TxD for att in maps)], axis=1)
       shape = (num_heads, h_TxD.shape[1], h_TxD.shape[1])
       A_HxDxD = self.param(f"A{layer}", self._start_A, shape, layer)
+      A_HxDxD = layers.opaque(A_HxDxD)
       maps = [jax.nn.softmax(h_TxD @ A @ h_TxD.T + mask_TxT) for A in A_HxDxD]
       out[f"attention_{layer}"] = jnp.stack(maps)
     width = (1 + len(maps)) * h_TxD.shape[1]
     W_DxS = self.param("W", self._start_W, (width, self.S))
-    of_stream_DxS, *of_copies = jnp.split(W_DxS, 1 + len(maps))
-    out["logits_TxS"] = h_TxD @ of_stream_DxS + sum(
-      att @ (h_TxD @ of_copy_DxS)  # as (att @ h) W, and faster
-      for att, of_copy_DxS in zip(maps, of_copies, strict=True)
-    )
+    out["logits_TxS"] = layers.read_out(h_TxD, maps, W_DxS)
     return jax.nn.softmax(out["logits_TxS"]), out
 
   @property
@@ -239,6 +236,8 @@ class Standard(_Layered):
       shape = (num_heads, D, D)
       start_A = functools.partial(layers.start_A, self.beta0, sinks[layer - 1])
       A_HxDxD = self.param(f"A{layer}", start_A, shape, E_SxD, P_TxD, V_HxDxD)
+      if self.every:
+        A_HxDxD = layers.opaque(A_HxDxD)
       V_HxDxD = self.param(f"V{layer}", start_V, shape)
       queries = keys_TxD = self._normed(h, f"norm{layer}")
       if layer == len(self.heads) and not self.every:
@@ -258,6 +257,8 @@ class Standard(_Layered):
         h = h + self._mlp(self._normed(h, f"mlp{layer}_norm"), f"mlp{layer}")
       out[f"attention_{layer}"] = jnp.stack(maps)
     W_DxS = self.param("W", layers.start_W, self.beta0, E_SxD, V_HxDxD)
+    if self.every:
+      W_DxS = layers.opaque(W_DxS)
     logits = self._normed(h, "norm_out") @ W_DxS
     out["logits_TxS" if self.every else "logits_S"] = logits
     return jax.nn.softmax(logits), out

@@ -8,6 +8,7 @@ from jax import numpy as jnp
 import numpy as np
 
 from icl_causal import blocks
+from icl_causal import layers
 from icl_causal import sampling
 
 
@@ -70,16 +71,12 @@ class Relative(nn.Module):
         jax.nn.softmax(
           h_TxD @ A @ h_TxD.T + score_by_distance(h_TxD @ U) + mask_TxT
         )
-        for A, U in zip(A_HxDxD, U_HxDxR, strict=True)
+        for A, U in zip(*map(layers.opaque, (A_HxDxD, U_HxDxR)), strict=True)
       ]
       out[f"attention_{layer}"] = jnp.stack(maps)
     width = (1 + len(maps)) * h_TxD.shape[1]
     W_DxS = self.param("W", nn.initializers.zeros, (width, self.S))
-    of_stream_DxS, *of_copies = jnp.split(W_DxS, 1 + len(maps))
-    logits_TxS = h_TxD @ of_stream_DxS + sum(
-      att @ (h_TxD @ of_copy_DxS)
-      for att, of_copy_DxS in zip(maps, of_copies, strict=True)
-    )
+    logits_TxS = layers.read_out(h_TxD, maps, W_DxS)
     if self.every:
       out["logits_TxS"] = logits_TxS
       return jax.nn.softmax(logits_TxS), out
