@@ -50,7 +50,8 @@ def line(run: runs.Run, num_prompts: int) -> dict:
   over prompts, positions and candidates; `slope_by_position` is of their
   logarithms, and `calibration` the mean attention by level of the weight.
   `evidence` is the share of variance of the log-likelihoods that layer 2
-  explains at the last position, or NaN with fewer than three layers.
+  explains at the last position, or None with fewer than three layers. A
+  correlation or slope of constant values, and a level without entries, is None.
   """
   total, gaps = None, []
   size, x_NxT = run.config.eval.batch_size, run.prompts(num_prompts)
@@ -70,7 +71,8 @@ def line(run: runs.Run, num_prompts: int) -> dict:
   rows = jax.tree.map(lambda a_T: a_T[positions], weights)
   every = selection.Moments(*(a_T.sum() for a_T in rows))
   slope_T, _ = selection.slope_and_correlation(logs)
-  counts = np.maximum(total["level_counts"], 1)
+  counts, at_level = total["level_counts"], total["level_attention"]
+  calibration = np.where(counts, at_level / np.maximum(counts, 1), np.nan)
   return {
     "run": run.path.name,
     "seed": run.config.seed,
@@ -80,14 +82,14 @@ def line(run: runs.Run, num_prompts: int) -> dict:
     "last": last,
     "last_error": last_error,
     "bayes": float(total["bayes"][positions].mean() / num_prompts),
-    "correlation": float(selection.slope_and_correlation(every)[1]),
+    "correlation": _numbers(selection.slope_and_correlation(every)[1]),
     "on_true": float(total["on_true"][positions].mean() / num_prompts),
     "evidence": _explained(total),
     "positions": positions.tolist(),
     "gap_by_position": gap_NxT.mean(axis=0).tolist(),
-    "slope_by_position": slope_T[positions].tolist(),
+    "slope_by_position": _numbers(slope_T[positions]),
     "levels": (0.5 * (_LEVELS[1:] + _LEVELS[:-1])).tolist(),
-    "calibration": (total["level_attention"] / counts).tolist(),
+    "calibration": _numbers(calibration),
   }
 
 
@@ -193,6 +195,11 @@ def _explained(total: Mapping) -> float | None:
     return None
   coefficients = np.linalg.lstsq(total["xx"], total["xy"])[0]
   return float(coefficients @ total["xy"] / total["yy"])
+
+
+def _numbers(values: np.ndarray) -> Any:
+  """As numbers of JSON: None for NaN."""
+  return np.where(np.isnan(values), None, values.astype(object)).tolist()
 
 
 def _positions(run: runs.Run) -> np.ndarray:

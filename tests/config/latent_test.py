@@ -128,7 +128,9 @@ def test_an_every_position_model_needs_a_closed_posterior():
   changes = {"model.name": "autoregressive", "eval.posterior_prompts": 64}
   with pytest.raises(ConfigError, match=r"posterior_prompts = 64: must be 0"):
     configs.load(single_parent, "chain", **changes)
-  configs.load(single_parent, "chain", **changes | {"prior.root_law": "uniform"})
+  configs.load(
+    single_parent, "chain", **changes | {"prior.root_law": "uniform"}
+  )
   for name in ("autoregressive", "relative"):
     changes = {"model.name": name, "eval.posterior_prompts": 0}
     if name == "relative":
