@@ -198,8 +198,10 @@ def _explained(total: Mapping) -> float | None:
 
 
 def _numbers(values: np.ndarray) -> Any:
-  """As numbers of JSON: None for NaN."""
-  return np.where(np.isnan(values), None, values.astype(object)).tolist()
+  """A number or a list of numbers, with None for NaN."""
+  numbers = np.asarray(values, object)
+  numbers[np.isnan(values)] = None
+  return numbers.tolist()
 
 
 def _positions(run: runs.Run) -> np.ndarray:
