@@ -208,11 +208,14 @@ def test_a_new_kernel_is_compared_with_the_successors(fresh):
   assert line["evidence"] is None
 
 
-def test_lines_are_json_and_have_the_recorded_fields(known, fresh):
+def test_lines_are_json_and_have_the_recorded_fields(known, fresh, tmp_path):
   """A slope of constant weights is None, as at the first child."""
-  for _, line in (known, fresh):
-    assert {"model", *line} == set(selection.FIELDS)
-    assert json.loads(json.dumps(line, allow_nan=False)) == line
+  lines = [{"model": "deep"} | line for _, line in (known, fresh)]
+  path = tmp_path / "lines.jsonl"
+  text = [json.dumps(line, allow_nan=False) + "\n" for line in lines]
+  path.write_text("".join(text))
+  assert runs.read_table(path, selection.FIELDS) == lines
+  assert all(set(line) == set(selection.FIELDS) for line in lines)
   assert fresh[1]["slope_by_position"][0] is None
 
 
