@@ -160,7 +160,7 @@ def test_targets_at_every_position_are_rows_of_the_kernel(name):
   """But for the query; and the last row is the target of the same key."""
   graph, S = GRAPHS[name], 3
   T = len(graph.parents_TxK)
-  prior = priors.dirichlet(0.7, "uniform")
+  prior = priors.dirichlet(0.7, "dirichlet")
   draw = jax.jit(sampling.sample_batch, static_argnums=(2, 3, 4, 5))
   every, last = (
     draw(jax.random.key(2), graph, prior, S, 30, is_every)
