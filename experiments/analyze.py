@@ -80,6 +80,11 @@ def check(run: runs.Run):
       f"{run.path}: the closed form is for position blocks, which "
       f"model.name = {run.config.model.name!r} has none of"
     )
+  if run.graph.parents_TxK.ndim > 2 or getattr(run.model, "every", False):
+    raise app.Refused(
+      f"{run.path}: the closed form is for one graph and a loss at the last "
+      "position"
+    )
   if run.graph.parents_TxK.shape[1] > 1:
     raise app.Refused(f"{run.path}: the closed form is for single parents")
   if not graphs.edges(run.graph):

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from configs import latent
 from configs import several_parents
 from configs import single_parent
 from configs import standard
@@ -14,6 +15,7 @@ from experiments import analyze
 from experiments.harness import distributed
 from experiments.harness import grid
 from experiments.harness import loop
+from icl_causal import config as configs
 from icl_causal import graphs
 from icl_causal import runs
 from icl_causal.analysis import gradient
@@ -95,6 +97,15 @@ def test_refused(arguments, message):
   [
     (standard.get_config("chain"), "the closed form is for position blocks"),
     (several_parents.get_config("half"), "the closed form is for single par"),
+    (latent.get_config("lags"), "the closed form is for one graph and a loss"),
+    (
+      configs.load(
+        single_parent,
+        "chain",
+        **{"model.name": "autoregressive", "eval.posterior_prompts": 0},
+      ),
+      "the closed form is for one graph and a loss at the last position",
+    ),
   ],
 )
 def test_runs_without_a_closed_form_are_refused(config, message, tmp_path):

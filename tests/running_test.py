@@ -19,7 +19,8 @@ GRAPHS = {
   "several roots": graphs.from_parents([-1, -1, 0, -1, 2], [3]),
   "no query": graphs.kgram(5, 1),
   "two parents": graphs.half_and_previous(5),
-  "mixed arities": graphs.from_parents([-1, 0, (0, 1), -1, (0, 3)], (1, 4)),
+  "mixed arities": graphs.from_parents([-1, 0, 0, (0, 1), -1], (1, 4)),
+  "mixed arities, no query": graphs.from_parents([-1, -1, 0, (0, 1), 0], (3,)),
   "roots and a query": graphs.from_parents([-1, -1, -1, -1]),
 }
 S, ALPHA = 2, 0.3

@@ -157,10 +157,10 @@ _next_laws = jax.jit(jax.vmap(sampling.next_laws, (0, None, 0)))
   "name", ["chain", "several roots", "no query", "mixed arities"]
 )
 def test_targets_at_every_position_are_rows_of_the_kernel(name):
-  """But the law of the query; and the last row is the target of the same key."""
+  """But for the query; and the last row is the target of the same key."""
   graph, S = GRAPHS[name], 3
-  T, K = graph.parents_TxK.shape
-  prior = priors.dirichlet(0.7, "uniform")
+  T = len(graph.parents_TxK)
+  prior = priors.dirichlet(0.7, "dirichlet")
   draw = jax.jit(sampling.sample_batch, static_argnums=(2, 3, 4, 5))
   every, last = (
     draw(jax.random.key(2), graph, prior, S, 30, is_every)

@@ -38,7 +38,8 @@ def needed(batch: Sequence[Run], at_once: int = 1) -> int:
   """An estimate of the largest arrays that exist at the same time.
 
   These are the kernels of all prompts of a batch or of the test set, which are
-  drawn at once; the test sets; the laws of predictors; the attention maps of an
+  drawn at once; the test sets; the laws of predictors, with a T x T matrix for
+  each prompt if they are at every position; the attention maps of an
   evaluation; the states.
 
   Args:
@@ -58,10 +59,14 @@ def needed(batch: Sequence[Run], at_once: int = 1) -> int:
   maps = evaluation.batch_size * (model.map_entries + T * (S + T))
   samples = evaluation.posterior_samples * kernel
   together = min(len(batch), at_once * jax.local_device_count())
-  targets = T * S if build.predicts_every(config, graph) else S
+  targets, baselines = S, 0
+  if build.predicts_every(config, graph):
+    targets = T * S
+    baselines = evaluation.test_size * T * (T + _LAWS * S)
   kept = evaluation.test_size * (T + targets) + _COPIES * parameters
   kept += evaluation.batch_size * (T + _LAWS * S)
-  return 4 * (len(batch) * kept + together * (max(drawn, maps) + samples))
+  largest = max(drawn, maps, baselines)
+  return 4 * (len(batch) * kept + together * (largest + samples))
 
 
 def available() -> int:

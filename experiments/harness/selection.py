@@ -26,10 +26,10 @@ FIELDS: dict[str, Any] = {
   "last": float,
   "last_error": float,
   "bayes": float,
-  "correlation": float,
-  "last_correlation": float,
+  "correlation": float | None,
+  "last_correlation": float | None,
   "on_true": float,
-  "evidence": float,
+  "evidence": float | None,
   "positions": list,
   "gap_by_position": list,
   "slope_by_position": list,
@@ -54,7 +54,8 @@ def line(run: runs.Run, num_prompts: int) -> dict:
   `slope_by_position` is of the logarithms of attention and weight, and
   `calibration` the mean attention by level of the weight. `evidence` is the
   share of variance of the log-likelihoods that layer 2 explains at the last
-  position, or None with fewer than three layers.
+  position, or None with fewer than three layers. A correlation or slope of
+  constant values, and a level without entries, is None.
   """
   total, gaps = None, []
   size, x_NxT = run.config.eval.batch_size, run.prompts(num_prompts)
@@ -75,7 +76,8 @@ def line(run: runs.Run, num_prompts: int) -> dict:
   every = selection.Moments(*(a_T.sum() for a_T in rows))
   slope_T, _ = selection.slope_and_correlation(logs)
   _, correlation_T = selection.slope_and_correlation(weights)
-  counts = np.maximum(total["level_counts"], 1)
+  counts, at_level = total["level_counts"], total["level_attention"]
+  calibration = np.where(counts, at_level / np.maximum(counts, 1), np.nan)
   return {
     "run": run.path.name,
     "seed": run.config.seed,
@@ -85,15 +87,15 @@ def line(run: runs.Run, num_prompts: int) -> dict:
     "last": last,
     "last_error": last_error,
     "bayes": float(total["bayes"][positions].mean() / num_prompts),
-    "correlation": float(selection.slope_and_correlation(every)[1]),
-    "last_correlation": float(correlation_T[-1]),
+    "correlation": _numbers(selection.slope_and_correlation(every)[1]),
+    "last_correlation": _numbers(correlation_T[-1]),
     "on_true": float(total["on_true"][positions].mean() / num_prompts),
     "evidence": _explained(total),
     "positions": positions.tolist(),
     "gap_by_position": gap_NxT.mean(axis=0).tolist(),
-    "slope_by_position": slope_T[positions].tolist(),
+    "slope_by_position": _numbers(slope_T[positions]),
     "levels": (0.5 * (_LEVELS[1:] + _LEVELS[:-1])).tolist(),
-    "calibration": (total["level_attention"] / counts).tolist(),
+    "calibration": _numbers(calibration),
   }
 
 
@@ -198,6 +200,13 @@ def _explained(total: Mapping) -> float | None:
     return None
   coefficients = np.linalg.lstsq(total["xx"], total["xy"])[0]
   return float(coefficients @ total["xy"] / total["yy"])
+
+
+def _numbers(values: np.ndarray) -> Any:
+  """A number or a list of numbers, with None for NaN."""
+  numbers = np.asarray(values, object)
+  numbers[np.isnan(values)] = None
+  return numbers.tolist()
 
 
 def _positions(run: runs.Run) -> np.ndarray:

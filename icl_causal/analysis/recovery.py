@@ -106,7 +106,8 @@ def compare(
     ValueError: if the score is not finite, has another T than the graph, or
       fewer heads than the graph has parent slots.
   """
-  in_any_TxT, graph = _in_any(graph), graphs.shared(graph)
+  num_nodes, in_any_TxT = _num_nodes(graph), _in_any(graph)
+  graph = graphs.shared(graph)
   score_HxTxT = _checked(score, graph)
   parents_TxK = np.asarray(graph.parents_TxK)
   T, K = parents_TxK.shape
@@ -114,8 +115,7 @@ def compare(
     shape = np.shape(score)
     raise ValueError(f"{K} parent slots need as many heads, got {shape}")
   threshold_T = np.broadcast_to(threshold, (T,))
-  earlier = np.tri(T, k=-1, dtype=bool)
-  candidates = np.tri(T, dtype=bool) if include_self else earlier
+  candidates = np.tri(T, k=0 if include_self else -1, dtype=bool)
   top_HxT = np.where(candidates, score_HxTxT, -np.inf).argmax(axis=2)
   is_edge_TxK = parents_TxK != graphs.NO_PARENT
   hits_HxTxK = (top_HxT[:, :, None] == parents_TxK) & is_edge_TxK
@@ -132,7 +132,6 @@ def compare(
     edge_scores.append(float(score_HxTxT[head, i, parent]))
 
   false_edges, predicted = [], set()
-  num_nodes = T if in_any_TxT[-1].any() else _num_nodes(graph)
   for i in range(1, num_nodes):
     rows_KxT = score_HxTxT[head_of_slot, i, :i]
     top = int(rows_KxT.max(axis=0).argmax())
@@ -278,10 +277,10 @@ def _checked(score, graph: Graph) -> np.ndarray:
 
 
 def _num_nodes(graph: Graph) -> int:
-  """The number of nodes of the causal graph: T, or T - 1 with a query."""
-  parents_TxK = np.asarray(graph.parents_TxK)
-  is_query = (parents_TxK[-1] == graphs.NO_PARENT).all()
-  return len(parents_TxK) - int(is_query)
+  """The number of nodes of the graph, or graphs: T, or T - 1 with a query."""
+  last_K = np.asarray(graph.parents_TxK)[..., -1, :]
+  is_query = (last_K == graphs.NO_PARENT).all()
+  return graph.parents_TxK.shape[-2] - int(is_query)
 
 
 def _in_any(graph: Graph) -> np.ndarray:

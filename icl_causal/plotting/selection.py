@@ -17,9 +17,10 @@ def selection(
   """Three panels, a colour for each model, a thin line for each seed.
 
   Args:
-    models: by name, arrays with a leading axis of seeds: `gap_by_position` in
-      nats and `slope_by_position`, of log attention on log posterior, along
-      `positions`; `calibration`, the mean attention, along `levels`.
+    models: by name, arrays with a leading axis of seeds, NaN where there is no
+      value: `gap_by_position` in nats and `slope_by_position`, of log attention
+      on log posterior, along `positions`; `calibration`, the mean attention,
+      along `levels`.
     positions: from which the next token is predicted.
     levels: the middle of each level of posterior probability.
   """
@@ -32,7 +33,9 @@ def selection(
       (slope, positions, "slope_by_position"),
     ):
       axes.plot(xs, of[field].T, color=color, alpha=0.35, linewidth=0.8)
-      axes.plot(xs, np.nanmean(of[field], axis=0), color=color, label=name)
+      known = np.ma.masked_invalid(of[field])
+      mean = known.mean(axis=0).filled(np.nan)
+      axes.plot(xs, mean, color=color, label=name)
   gap.axhline(0, color="#8C959F", linewidth=0.8)
   gap.set(xlabel="position", ylabel="loss - Bayes (nats)")
   attention.plot([0, 1], [0, 1], color="#8C959F", linewidth=0.8)

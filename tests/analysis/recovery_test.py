@@ -192,7 +192,7 @@ def test_mean_softmax_on_parents_by_hand():
 
 
 def test_compare_with_a_latent_graph_by_hand():
-  """Edges are those that all graphs have; a parent of any graph is not false."""
+  """Edges are those of all graphs; a parent of any graph is not false."""
   latent = graphs.stack(
     [
       graphs.from_parents([-1, 0, 0, -1, 3], [4]),

@@ -17,13 +17,13 @@ ROOT = pathlib.Path(__file__).parents[2]
 PEAK = """
 import pathlib
 import jax
-from configs import single_parent
+from configs import latent, single_parent
 from experiments.harness import batches, grid, memory
 from icl_causal import config as configs
 from icl_causal.config import build
 
 changes = {"eval.posterior_prompts": 0, "train.batch_size": 64} | CHANGES
-config = configs.load(single_parent, "chain", **changes)
+config = configs.load(MODULE, **changes)
 run = grid.Run(config, build.graph(config), {}, pathlib.Path("none"))
 jax.jit(lambda x: x + 1)(1.0)
 # Of this program; ru_maxrss starts at the peak of the process that forked it.
@@ -64,16 +64,26 @@ def test_numbers_of_more_than_31_bits_are_refused(name):
 
 
 @pytest.mark.parametrize(
-  ("changes", "num"),
+  ("module", "changes", "num"),
   [
-    ({"eval.test_size": 2**17}, 1),
-    ({"graph.T": 1500, "prior.S": 3, "eval.test_size": 64}, 1),
+    ('single_parent, "chain"', {"eval.test_size": 2**17}, 1),
+    (
+      'single_parent, "chain"',
+      {"graph.T": 1500, "prior.S": 3, "eval.test_size": 64},
+      1,
+    ),
+    (
+      'latent, "fresh"',
+      {"graph.T": 128, "model.heads": (1, 1), "eval.test_size": 2**12},
+      1,
+    ),
   ],
 )
-def test_estimate_against_the_measured_peak(changes, num):
+def test_estimate_against_the_measured_peak(module, changes, num):
   """Within a factor of two, apart from 200 MiB of compiled programs."""
   changes = {"eval.batch_size": 64} | changes
   script = PEAK.replace("CHANGES", repr(changes)).replace("NUM", str(num))
+  script = script.replace("MODULE", module)
   done = subprocess.run(
     [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True
   )

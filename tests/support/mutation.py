@@ -87,7 +87,7 @@ FAULTS = (
     "in_grid or name in _LISTS",
     "name in _LISTS",
   ),
-  Fault("icl_causal/sampling", "== T - 1) & (graph", "== T - 1) | (graph"),
+  Fault("icl_causal/graphs", "return has_none_T & (", "return has_none_T | ("),
   Fault("icl_causal/sampling", "shape[-1])[::-1]", "shape[-1])"),
   Fault(
     "icl_causal/sampling",
@@ -128,7 +128,9 @@ FAULTS = (
     "law_NxS",
   ),
   Fault("icl_causal/models", "x_T, token_TxS) + mask)", "x_T, token_TxS))"),
-  Fault("icl_causal/models", "(token_TxS[-1] @ A2))", "(A2 @ token_TxS[-1]))"),
+  Fault(
+    "icl_causal/reduced", "(queries @ A).T)", "(queries @ A.T).T)", ("models",)
+  ),
   Fault(
     "icl_causal/models",
     "queries @ A_DxD @ keys_TxD.T",
@@ -146,7 +148,9 @@ FAULTS = (
     "jax.lax.psum(of_share",
     ("harness/distributed",),
   ),
-  Fault("icl_causal/training", "(1 + f_S.size * epsilon)", "(1 + epsilon)"),
+  Fault(
+    "icl_causal/training", "(1 + f_S.shape[-1] * epsilon)", "(1 + epsilon)"
+  ),
   Fault(
     "icl_causal/optimizers",
     "state.step < max_first_steps",
@@ -320,7 +324,12 @@ FAULTS = (
     "jnp.where(jnp.arange(len(order)) <= phase, order, 0).max()",
     "order[phase]",
   ),
-  Fault("icl_causal/models", "query = 0 if copy == 1 else copy", "query = 0"),
+  Fault(
+    "icl_causal/layers",
+    "query = 0 if copy == 1 else copy",
+    "query = 0",
+    ("models",),
+  ),
   Fault("icl_causal/symmetry", "/ (S * (S - 1))", "/ (S * S)"),
   Fault(
     "icl_causal/constructions",
@@ -350,9 +359,10 @@ FAULTS = (
     "if expected is bool:",
   ),
   Fault(
-    "icl_causal/config/parts",
+    "icl_causal/config/optimizer_parts",
     "staged_heads(joint, phase_steps, joint_steps",
     "staged_heads(joint, joint_steps, phase_steps",
+    ("config/parts",),
   ),
   Fault(
     "icl_causal/optimizers",
@@ -619,6 +629,73 @@ FAULTS = (
     "experiments/analyze",
     '"child,candidate,measured,standard_error,predicted,edge',
     '"candidate,child,measured,standard_error,predicted,edge',
+  ),
+  Fault(
+    "icl_causal/running",
+    "seen_T[None]) & jnp.tri(T, dtype",
+    "seen_T[None]) & jnp.tri(T, k=-1, dtype",
+  ),
+  Fault(
+    "icl_causal/running",
+    "|= (next_TxK == graphs.NO_PARENT).all(axis=1)",
+    "|= (next_TxK == graphs.NO_PARENT).any(axis=1)",
+  ),
+  Fault("icl_causal/latent", "x_T[1:]])", "x_T[:-1]])"),
+  Fault("icl_causal/latent", "((0, 0), (1, 0)))", "((0, 0), (0, 1)))"),
+  Fault(
+    "icl_causal/latent",
+    "running.edge_posterior(x_T, graph, law, S, root_law)",
+    "running.edge_posterior(x_T, graph, law, S)",
+  ),
+  Fault("icl_causal/latent", ".argmax(axis=0)", ".argmin(axis=0)"),
+  Fault(
+    "icl_causal/graphs",
+    "range(first, T)], [T - k]",
+    "range(first, T)], [T - 1]",
+  ),
+  Fault(
+    "icl_causal/graphs",
+    "starts_L = length * np",
+    "starts_L = (length - 1) * np",
+  ),
+  Fault(
+    "icl_causal/graphs",
+    "parents_Mx[:1]).all(axis=0)",
+    "parents_Mx[:1]).any(axis=0)",
+  ),
+  Fault(
+    "icl_causal/sampling",
+    "graphs.is_query(graph)[1:], False)",
+    "graphs.is_query(graph)[:-1], False)",
+  ),
+  Fault(
+    "icl_causal/sampling",
+    "(), 0, len(graphs_M.target_K))",
+    "(), 0, len(graphs_M.target_K) - 1)",
+  ),
+  Fault("icl_causal/relative", "0, self.reach - 1)", "1, self.reach - 1)"),
+  Fault("icl_causal/relative", "slice(-1, None)", "slice(0, 1)"),
+  Fault(
+    "icl_causal/mixes",
+    "terms = [att @ logits(W) for",
+    "terms = [logits(W) for",
+    ("models",),
+  ),
+  Fault(
+    "icl_causal/analysis/selection",
+    "is_match_TxT &= jnp.tri(T, dtype",
+    "is_match_TxT &= jnp.tri(T, k=-1, dtype",
+  ),
+  Fault("icl_causal/analysis/selection", "xy - x * y / n", "xy - x * x / n"),
+  Fault(
+    "icl_causal/analysis/recovery",
+    "is_edge_TxK[i].any() or in_any_TxT[i, top]",
+    "is_edge_TxK[i].any()",
+  ),
+  Fault(
+    "experiments/harness/selection",
+    "(np.cumsum(is_child_T) > 0)",
+    "(np.cumsum(is_child_T) >= 0)",
   ),
 )
 
