@@ -264,6 +264,29 @@ _DEFAULTS = {
     "kernel_prompts": 2**11,
     "asked": 0.006,
   },
+  "lengths": {
+    "T": 32,
+    "lengths": (32, 64, 128),
+    "alpha": 0.1,
+    # (S, reach, learning rate), and a reach of 0 is the absolute model
+    "cases": (
+      (3, 4, 0.01),
+      (3, 32, 0.01),
+      (3, 0, 0.03),
+      (10, 4, 0.01),
+      (10, 32, 0.01),
+      (10, 0, 0.03),
+    ),
+    "steps": 1024,
+    "measured_every": 4,
+    "batch_size": 64,
+    "b2": 0.99,
+    "max_norm": 1.0,
+    "noise": 0.02,
+    "num_seeds": 3,
+    "test_size": 2**10,
+    "map_prompts": 32,
+  },
 }
 
 CHECKS = tuple(_DEFAULTS)

@@ -31,7 +31,10 @@ from icl_causal import runs
 ROOT = pathlib.Path(__file__).parents[1]
 
 # The theory checks with a page, recorded by `experiments.theory --results`.
-RECORDED_CHECKS = ("times", "order", "samples", "repetition", "circuits")
+RECORDED_CHECKS = (
+  *("times", "order", "samples", "repetition", "circuits", "latent"),
+  "lengths",
+)
 # Tables of these checks by page and name: the check, the columns, and
 # the tasks, by default all.
 _CHECKS = {

@@ -83,7 +83,7 @@ class Disentangled(_Layered):
   @nn.compact
   def __call__(self, x_T: jax.Array) -> tuple[jax.Array, dict]:
     """(f_S, out) for the tokens of one prompt, or (f_TxS, out)."""
-    sampling.check_tokens(x_T, self.S, self.T)
+    sampling.check_tokens(x_T, self.S, self.T, sampling.OTHER_LENGTHS)
     token_TxS = jax.nn.one_hot(x_T, self.S, dtype=jnp.result_type(float))
     mask_TxT = jnp.where(jnp.tri(self.T, dtype=bool), 0, -jnp.inf)
     if self.every:
@@ -217,7 +217,7 @@ class Standard(_Layered):
   @nn.compact
   def __call__(self, x_T: jax.Array) -> tuple[jax.Array, dict]:
     """(f_S, out) for the tokens of one prompt, or (f_TxS, out)."""
-    sampling.check_tokens(x_T, self.S, self.T)
+    sampling.check_tokens(x_T, self.S, self.T, sampling.OTHER_LENGTHS)
     D = self.width
     gauss = nn.initializers.normal(D**-0.5)
     if self.orthonormal:

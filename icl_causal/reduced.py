@@ -44,7 +44,7 @@ class Reduced(nn.Module):
   @nn.compact
   def __call__(self, x_T: jax.Array) -> tuple[jax.Array, dict]:
     """(f_S, out) for one prompt, or (f_TxS, out); `out` has no logits."""
-    sampling.check_tokens(x_T, self.S, self.T)
+    sampling.check_tokens(x_T, self.S, self.T, sampling.OTHER_LENGTHS)
     token_TxS = jax.nn.one_hot(x_T, self.S, dtype=jnp.result_type(float))
     slots = (self.heads,) if self.heads else ()
     A1 = self.param("A1", nn.initializers.zeros, (*slots, self.T, self.T))

@@ -12,6 +12,12 @@ from icl_causal import graphs
 from icl_causal.graphs import Graph
 from icl_causal.priors import Prior
 
+# Ends the message of a model with absolute positions.
+OTHER_LENGTHS = (
+  ": this model has parameters for each position; models.Relative has none and "
+  "applies to prompts of any length"
+)
+
 
 class Prompt(NamedTuple):
   """One prompt, or a batch of prompts along a leading axis.
@@ -171,13 +177,19 @@ def resample(key, prompts: Prompt, batch_size: int, num_prompts=None) -> Prompt:
   return jax.tree.map(lambda a: a[drawn_B], prompts)
 
 
-def check_tokens(tokens, S: int, T: int | None = None):
+def check_tokens(tokens, S: int, T: int | None = None, hint: str = ""):
   """Raises ValueError unless tokens are integers from 0 to S - 1.
 
   With T, there must be T of them. The values of traced tokens are not checked.
+
+  Args:
+    tokens: of one prompt.
+    S: number of states.
+    T: number of tokens, or None for any.
+    hint: ends the message about another number of tokens.
   """
   if T is not None and tokens.shape != (T,):
-    raise ValueError(f"expected {T} tokens, got shape {tokens.shape}")
+    raise ValueError(f"expected {T} tokens, got shape {tokens.shape}{hint}")
   if not jnp.issubdtype(tokens.dtype, jnp.integer):
     raise ValueError(f"tokens must be integers, got {tokens.dtype}")
   if not isinstance(tokens, core.Tracer):

@@ -27,7 +27,7 @@ standard errors are over kernels. One minute on two cores.
 
 from collections.abc import Callable
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax import numpy as jnp
@@ -255,7 +255,7 @@ def rounding(config: build.Config, task: Task, key) -> list:
   model, params = constructions.selective(config.lags, task.law, T, c)
 
   def difference(x_T):
-    _, out = model.apply({"params": params}, x_T)
+    out: Any = model.apply({"params": params}, x_T)[1]
     f_TxS = latent.selective(
       x_T, task.graphs_M, task.law, task.S, c, every=True
     )

@@ -24,7 +24,7 @@ class Panel(NamedTuple):
 
   title: str
   y_label: str
-  curves: Mapping[str, tuple[Sequence, Sequence, Sequence | None]]
+  curves: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray | None]]
   marks: Mapping[str, float] = {}
 
 
@@ -39,8 +39,8 @@ def by_position(panels: Sequence[Panel], columns: int = 2) -> Figure:
       dashes = _DASHES[n // len(_COLORS) % len(_DASHES)]
       axes.plot(x, y, color=color, linestyle=dashes, linewidth=1.3, label=name)
       if error is not None:
-        low, high = np.add(y, -np.asarray(error)), np.add(y, error)
-        axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
+        band = {"color": color, "alpha": 0.2, "linewidth": 0}
+        axes.fill_between(x, y - error, y + error, **band)
     for name, x in panel.marks.items():
       axes.axvline(x, color="#777777", linewidth=1, linestyle=":", label=name)
     axes.set_title(panel.title, fontsize=10)
