@@ -36,19 +36,30 @@ def _dense(params, x_T, heads, reach):
   """(f_TxS, maps by layer), with loops over heads and pairs."""
   h, maps, T = np.eye(S)[x_T], [], len(x_T)
   for layer, num_heads in enumerate(heads, start=1):
-    A, w = np.asarray(params[f"A{layer}"]), np.asarray(params[f"w{layer}"])
+    A, U = np.asarray(params[f"A{layer}"]), np.asarray(params[f"U{layer}"])
     copies, layer_maps = [], []
     for head in range(num_heads):
       scores = np.full((T, T), -np.inf)
       for i in range(T):
         for j in range(i + 1):
           distance = min(i - j, reach - 1)
-          scores[i, j] = h[i] @ A[head] @ h[j] + w[head, distance]
+          scores[i, j] = h[i] @ A[head] @ h[j] + h[i] @ U[head][:, distance]
       layer_maps.append(_softmax(scores))
       copies.append(layer_maps[-1] @ h)
+      if layer < len(heads):
+        copies.append(_by_distance(layer_maps[-1], reach))
     maps.append(np.stack(layer_maps))
     h = np.concatenate([h, *copies], axis=1)
   return _softmax(h @ np.asarray(params["W"])), maps
+
+
+def _by_distance(map_TxT, reach):
+  """The attention at each distance, the last one for all larger ones."""
+  shares = np.zeros((len(map_TxT), reach))
+  for i in range(len(map_TxT)):
+    for j in range(i + 1):
+      shares[i, min(i - j, reach - 1)] += map_TxT[i, j]
+  return shares
 
 
 X_T = np.array([0, 2, 1, 1, 0, 2])
@@ -112,9 +123,10 @@ def test_the_same_parameters_apply_to_any_length(length):
 
 
 def test_distances_beyond_the_reach_have_the_last_score():
-  """With zero A, attention is softmax(w) of the clipped distance."""
+  """With zero A, attention is a softmax of scores of the clipped distance."""
   model, params = _random((1,), reach=2)
-  params |= {"A1": 0 * params["A1"], "w1": jnp.log(jnp.array([[1.0, 3.0]]))}
+  scores_SxR = jnp.log(jnp.tile(jnp.array([1.0, 3.0]), (S, 1)))
+  params |= {"A1": 0 * params["A1"], "U1": scores_SxR[None]}
   _, out = jax.jit(model.apply)({"params": params}, X_T)
   np.testing.assert_allclose(
     out["attention_1"][0, :3],
@@ -125,15 +137,6 @@ def test_distances_beyond_the_reach_have_the_last_score():
     ],
     atol=1e-12,
   )
-
-
-def test_a_reach_of_one_knows_no_distance():
-  """The prediction is the same for all orders of the earlier tokens."""
-  model, params = _random((2,), reach=1)
-  apply = jax.jit(model.clone(every=False).apply)
-  one, _ = apply({"params": params}, X_T)
-  other, _ = apply({"params": params}, X_T[[3, 1, 0, 4, 2, 5]])
-  np.testing.assert_allclose(one, other, atol=1e-12)
 
 
 def test_gradients_are_finite_and_reach_every_parameter():
@@ -155,10 +158,11 @@ def test_start():
     jax.jit(model.init)(jax.random.key(seed), jnp.zeros(40, int))["params"]
     for seed in (0, 1)
   )
-  assert one["A2"].shape == (1, 15, 15)
-  assert one["w1"].shape == (2, 30)
-  assert one["W"].shape == (30, 5)
-  for name in ("A2", "w1"):
+  width = 5 + 2 * (5 + 30)
+  assert one["A2"].shape == (1, width, width)
+  assert one["U1"].shape == (2, 5, 30)
+  assert one["W"].shape == (2 * width, 5)
+  for name in ("A2", "U1"):
     assert abs(one[name].std() / 0.01 - 1) < 0.25
     assert (one[name] != other[name]).all()
   assert (one["W"] == 0).all()
@@ -176,9 +180,10 @@ def test_attributes_and_blocks():
   assert [block.title for block in matrices] == [
     "A1, head 1",
     "A1, head 2",
-    "w1",
+    "U1, head 1",
+    "U1, head 2",
     "A2",
-    "w2",
+    "U2",
     "W",
   ]
   for block in matrices:
@@ -187,10 +192,30 @@ def test_attributes_and_blocks():
       sum(size for _, size in side) for side in sides
     )
   names = [name for name, _ in matrices[-1].row_blocks]
-  assert names == [
-    f"token{copy}"
-    for copy in ("", " 1.1", " 1.2", " 2.1", " 1.1 2.1", " 1.2 2.1")
-  ]
+  stream = ["token", "token 1.1", "distance 1.1", "token 1.2", "distance 1.2"]
+  assert names == [*stream, *(f"{name} 2.1" for name in stream)]
+
+
+def test_a_closed_over_start_is_compiled_correctly():
+  """See `layers.opaque`: without it, constant zeros give wrong attention."""
+  sizes = (5, 32, (1, 1))
+  x_BxT = jax.random.randint(jax.random.key(1), (256, 32), 0, 5)
+  with jax.enable_x64(False):
+    for model in (
+      models.Relative(*sizes, 5, every=True),
+      models.Disentangled(*sizes, every=True),
+      models.Standard(*sizes, 37, every=True),
+    ):
+      params = jax.eval_shape(model.init, jax.random.key(0), x_BxT[0])["params"]
+      params = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), params)
+
+      def forward(x_T, model=model, params=params):
+        return model.apply({"params": params}, x_T)
+
+      f_BxTxS, out = jax.jit(jax.vmap(forward))(x_BxT)
+      np.testing.assert_allclose(f_BxTxS, 1 / 5, rtol=1e-6)
+      rows_T = out["attention_1"][..., -1, :]
+      np.testing.assert_allclose(rows_T, 1 / 32, rtol=1e-6)
 
 
 def test_refuses_wrong_tokens():

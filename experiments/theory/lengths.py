@@ -11,7 +11,8 @@ of norm at most 1.
 position (`running.edge_posterior`), over all positions but the first, whose
 edge posterior is uniform; `excess at the last` is at the last position.
 `parent attention` is the mean over positions of layer-1 attention on the
-previous position. `top distance` is the distance with the largest score in w1.
+previous position. `top distance` is the
+distance with the largest score in U1, averaged over tokens.
 
 The step of a position is the one at which its attention on the parent crosses
 1/2; position 2, which starts at 1/2, is left out. With absolute positions it
@@ -111,7 +112,7 @@ def check(config: build.Config) -> Outcome:
       found = jax.jit(jax.vmap(test))(params)
       found = jax.tree.map(np.asarray, found)
       cells = [name.split(",")[0], S, reach or None, L]
-      cells += summary(found, params.get("w1"))
+      cells += summary(found, params.get("U1"))
       is_trained = L == config.T
       rows.append([*cells, *(times(step_RxE) if is_trained else [None] * 7)])
       excess[S, name, L] = found.excess_L
@@ -213,13 +214,13 @@ def steps_of(config: build.Config, curve_RxNxT: np.ndarray) -> np.ndarray:
   return config.measured_every * np.array(steps)
 
 
-def summary(found: Tested, w1) -> list:
+def summary(found: Tested, U1) -> list:
   """The cells of a length, over seeds."""
   excess_R = found.excess_L[:, 1:].mean(axis=1)
   attention_R = found.attention_L[:, 1:].mean(axis=1)
   top = None
-  if w1 is not None:
-    tops_R = np.asarray(w1)[:, 0].argmax(axis=1)
+  if U1 is not None:  # R x H x D x reach
+    tops_R = np.asarray(U1)[:, 0].mean(axis=1).argmax(axis=1)
     top = int(tops_R[0]) if np.ptp(tops_R) == 0 else None
   return [
     float(found.loss_L[:, 1:].mean()),
