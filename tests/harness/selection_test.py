@@ -33,11 +33,10 @@ SMALL = {
 
 def _trained(folder, variant, **changes) -> runs.Run:
   config = configs.load(configs_latent, variant, **SMALL | changes)
-  workdir = folder / variant
-  runs.prepare(workdir, config.to_dict(), overwrite=False)
-  run = grid.Run(config, build.graph(config), {}, workdir)
+  run = grid.run(config, {}, folder)
+  runs.prepare(run.workdir, config.to_dict(), overwrite=False)
   loop.train_single(run, distributed.this_process())
-  return runs.load(workdir)
+  return runs.load(run.workdir)
 
 
 @pytest.fixture(scope="module")
