@@ -102,7 +102,7 @@ _OF_LAGS = {
   "noise .2": {"noise": 0.2, "train": _CLIPPED},
   "heads (1, 1, 1)": {"heads": (1, 1, 1), "train": _CLIPPED},
   "heads (1, 3, 1)": {"heads": (1, 3, 1), "train": _CLIPPED},
-  "heads (3, 1)": {"heads": (3, 1), "train": _CLIPPED},
+  "heads (4, 1)": {"heads": (4, 1), "train": _CLIPPED},
   "absolute positions, heads (1, 3, 1)": {
     "model": _ABSOLUTE,
     "train": _CLIPPED,

@@ -2,8 +2,11 @@
 
     python -m experiments.latent --config=configs/selection.py:TASK
 
-TASK: a variant of configs/latent.py. Each task has the recipe of that file for
-three layers, and for comparison two layers with their own best recipe.
+TASK: a variant of configs/latent.py. `deep` is the model of that file,
+`two_layers` one with the last two layers merged and otherwise the same recipe;
+for lags, `absolute` has absolute positions. The seeds are not those on which
+the recipes were chosen. Models with relative positions are also tested on the
+longer prompts of `longer`, before and after a short training at that length.
 """
 
 from typing import Any
@@ -14,25 +17,33 @@ from configs import latent
 from configs import variants
 
 TASKS = latent.VARIANTS
-_TWO_LAYERS = {
-  "lags": {"heads": (3, 1)},
-  "lags_128": {"heads": (3, 1)},
-  "fresh": {"heads": (2, 1)},
-  "trees": {"heads": (4, 1)},
-}
+_TWO_LAYERS = {"lags": (4, 1), "fresh": (2, 1), "trees": (1, 1)}
 
 
 def get_config(task_and_tier: str = "lags") -> ConfigDict:
   """The config of `TASK`: a config for each model, and seeds."""
   task, _ = variants.parse(task_and_tier, TASKS, ("quick",))
-  deep: Any = latent.get_config(task)
-  shallow: Any = latent.get_config(task)
-  shallow.model.update(_TWO_LAYERS[task])
+  models: dict[str, Any] = {
+    name: latent.get_config(task) for name in ("deep", "two_layers")
+  }
+  models["two_layers"].model.heads = _TWO_LAYERS[task]
+  if task == "lags":
+    absolute: Any = latent.get_config(task)
+    absolute.model = ConfigDict(
+      {"name": "autoregressive", "heads": (1, 3, 1), "noise": 0.02}
+    )
+    models["absolute"] = absolute
   return ConfigDict(
     {
       "task": task,
-      "models": {"deep": deep, "two_layers": shallow},
+      "models": models,
       "seeds": (0, 1, 2),
       "num_prompts": 2**12,
+      "longer": {
+        "T": (64, 128) if task == "lags" else (),
+        "steps": 800,
+        "batch_size": 16,
+        "learning_rate": 0.01,
+      },
     }
   )

@@ -22,6 +22,7 @@ from experiments.harness import signals
 from experiments.harness import suite
 from experiments.harness import tables
 from experiments.harness.grid import Run
+from icl_causal import models
 from icl_causal import runs
 from icl_causal.config import build
 from icl_causal.plotting import selection as plots
@@ -36,9 +37,10 @@ def main():
   stop = signals.install_handlers()
   suite.train(runs_of, stop)
   lines = [
-    {"model": name} | selection.line(runs.load(run.workdir), config.num_prompts)
+    {"model": name} | line
     for name, group in runs_of.items()
     for run in group
+    for line in measured(runs.load(run.workdir), config)
   ]
   results = app.output("results", "results/latent", workdir)
   results.mkdir(parents=True, exist_ok=True)
@@ -65,9 +67,25 @@ def planned(
   }
 
 
+def measured(run: runs.Run, config: build.Config) -> list[dict]:
+  """The lines of a run: at its length, and at longer ones if it can do them."""
+  lines = [selection.line(run, config.num_prompts)]
+  if not isinstance(run.model, models.Relative):
+    return lines
+  for T in config.longer.T:
+    longer = selection.at_length(run, T)
+    after = selection.trained_longer(longer, config.longer)
+    for stage, one in (("not trained at T", longer), ("short training", after)):
+      line = selection.line(one, config.num_prompts // 4)
+      lines.append(line | {"stage": stage})
+  return lines
+
+
 def draw(lines):
   """The gap, the attention and the temperature by position."""
   by_model = {}
+  T = lines[0]["T"]
+  lines = [line for line in lines if line["T"] == T]
   for line in lines:
     by_model.setdefault(f"{line['model']} {line['heads']}", []).append(line)
   return plots.selection(

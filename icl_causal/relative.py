@@ -26,7 +26,7 @@ class Relative(nn.Module):
   parameters apply to prompts of any length: `model.clone(T=2 * T)`.
 
   Parameters: `A1` (H_1, d_0, d_0), `U1` (H_1, d_0, reach), `A2`, `U2`, .., `W`
-  (d_L, S), with d_0 = S and d_l = d_{l-1} + H_l (d_{l-1} + reach).
+  (d_L, S), with d_0 = S + period and d_l = d_{l-1} + H_l (d_{l-1} + reach).
 
   Attributes:
     S: states.
@@ -36,6 +36,8 @@ class Relative(nn.Module):
       for all larger ones.
     noise: initial standard deviation of A and U.
     every: whether to predict at every position.
+    period: if not 0, the stream starts with the one-hot position modulo this
+      number, too: the place in an example, for examples of one length.
   """
 
   S: int
@@ -44,6 +46,7 @@ class Relative(nn.Module):
   reach: int
   noise: float = 0.0
   every: bool = False
+  period: int = 0
   read_out = "softmax"
 
   def __post_init__(self):
@@ -56,6 +59,10 @@ class Relative(nn.Module):
     sampling.check_tokens(x_T, self.S, self.T)
     mask_TxT = jnp.where(jnp.tri(self.T, dtype=bool), 0, -jnp.inf)
     h_TxD = jax.nn.one_hot(x_T, self.S, dtype=jnp.result_type(float))
+    if self.period:
+      place_T = jnp.arange(self.T) % self.period
+      place_TxP = jax.nn.one_hot(place_T, self.period, dtype=h_TxD.dtype)
+      h_TxD = jnp.concatenate([h_TxD, place_TxP], axis=1)
     gauss, out, maps = nn.initializers.normal(self.noise), {}, []
     for layer, num_heads in enumerate(self.heads, start=1):
       copies = [
@@ -98,19 +105,31 @@ class Relative(nn.Module):
     """The parameters as matrices with the blocks of the residual stream."""
     matrices = []
     for layer in range(1, len(self.heads) + 1):
-      rows = _stream(self.S, self.reach, self.heads[: layer - 1])
+      rows = self._stream(self.heads[: layer - 1])
       for name, columns in (("A", rows), ("U", [("distance", self.reach)])):
         of_heads = np.asarray(params[f"{name}{layer}"])
         for head, matrix in enumerate(of_heads, start=1):
           title = f"{name}{layer}" + (f", head {head}" * (len(of_heads) > 1))
           matrices.append(blocks.ParameterBlock(title, matrix, rows, columns))
-    rows = _stream(self.S, self.reach, self.heads[:-1])
+    rows = self._stream(self.heads[:-1])
     copies = [
       (f"{name} {len(self.heads)}.{head}", size)
       for head in range(1, self.heads[-1] + 1)
       for name, size in rows
     ]
     return [*matrices, blocks.read_out("W", params["W"], [*rows, *copies])]
+
+  def _stream(self, heads: tuple[int, ...]) -> blocks.Blocks:
+    """The blocks of the stream after layers with these heads."""
+    stream = [("token", self.S), ("place", self.period)][
+      : 1 + bool(self.period)
+    ]
+    for layer, num_heads in enumerate(heads, start=1):
+      before = list(stream)
+      for head in range(1, num_heads + 1):
+        stream += [(f"{name} {layer}.{head}", size) for name, size in before]
+        stream.append((f"distance {layer}.{head}", self.reach))
+    return stream
 
 
 def score_by_distance(u_TxR: jax.Array) -> jax.Array:
@@ -139,14 +158,3 @@ def attention_by_distance(att_TxT: jax.Array, reach: int) -> jax.Array:
   at_TxT = jnp.pad(shifted[:, 1:][:, ::-1], ((0, 0), (0, max(reach - T, 0))))
   far_Tx1 = at_TxT[:, reach - 1 :].sum(axis=1, keepdims=True)
   return jnp.concatenate([at_TxT[:, : reach - 1], far_Tx1], axis=1)
-
-
-def _stream(S: int, reach: int, heads: tuple[int, ...]) -> blocks.Blocks:
-  """The blocks of the stream before a layer, with the heads of those before."""
-  stream = [("token", S)]
-  for layer, num_heads in enumerate(heads, start=1):
-    before = list(stream)
-    for head in range(1, num_heads + 1):
-      stream += [(f"{name} {layer}.{head}", size) for name, size in before]
-      stream.append((f"distance {layer}.{head}", reach))
-  return stream

@@ -12,13 +12,17 @@ from experiments.harness import verdicts
 from icl_causal import latent
 from icl_causal import metrics
 from icl_causal import runs
+from icl_causal import training
 from icl_causal.analysis import selection
 from icl_causal.config import build
+from icl_causal.config import streams
 
 # Of a line that is recorded under results/.
 FIELDS: dict[str, Any] = {
   "model": str,
   "run": str,
+  "T": int,
+  "stage": str,
   "seed": int,
   "heads": str,
   "gap": float,
@@ -80,6 +84,8 @@ def line(run: runs.Run, num_prompts: int) -> dict:
   calibration = np.where(counts, at_level / np.maximum(counts, 1), np.nan)
   return {
     "run": run.path.name,
+    "T": run.graph.parents_TxK.shape[-2],
+    "stage": "trained",
     "seed": run.config.seed,
     "heads": str(tuple(run.config.model.heads)),
     "gap": gap,
@@ -99,6 +105,43 @@ def line(run: runs.Run, num_prompts: int) -> dict:
   }
 
 
+def at_length(run: runs.Run, T: int) -> runs.Run:
+  """The same parameters for prompts of another length."""
+  config = run.config.copy_and_resolve_references()
+  config.graph.T = T
+  graph = build.graph(config)
+  return run._replace(config=config, graph=graph, model=run.model.clone(T=T))
+
+
+def trained_longer(run: runs.Run, settings: Any) -> runs.Run:
+  """The run after a short training at its length, with a new optimizer.
+
+  Args:
+    run: of `at_length`.
+    settings: `steps`, `batch_size` and `learning_rate`; the rest is as in the
+      training of the run.
+  """
+  config = run.config.copy_and_resolve_references()
+  config.train.update(
+    steps=settings.steps, learning_rate=settings.learning_rate
+  )
+  optimizer = build.optimizer(config, run.model)
+  state = training.TrainState(
+    run.newest, optimizer.init(run.newest), jnp.int32(0)
+  )
+  train = functools.partial(
+    training.train,
+    num_steps=settings.steps,
+    model=run.model,
+    optimizer=optimizer,
+    draw=build.sampler(config, run.graph, settings.batch_size),
+  )
+  # Other prompts than those of the training before.
+  key = jax.random.fold_in(streams.key(config.seed, "data"), config.train.steps)
+  state, _ = jax.jit(train)(state, key)
+  return run._replace(params={settings.steps: state.params})
+
+
 def table(lines: Sequence[Mapping]) -> tuple[list[str], list[list]]:
   """Header and rows: means over the seeds of each model, with standard errors.
 
@@ -106,13 +149,14 @@ def table(lines: Sequence[Mapping]) -> tuple[list[str], list[list]]:
   share the kernel if it is fixed.
   """
   fields = ("gap", "last", "last_correlation", "correlation", "evidence")
-  header = ["model", "heads", "seeds", "Bayes"]
+  header = ["model", "heads", "T", "stage", "seeds", "Bayes"]
   for field in fields:
     header += [field.replace("_", " "), f"error of {field.replace('_', ' ')}"]
   header += ["largest gap", "largest last"]
   groups: dict[tuple, list[Mapping]] = {}
   for one in lines:
-    groups.setdefault((one["model"], one["heads"]), []).append(one)
+    name = tuple(one[field] for field in ("model", "heads", "T", "stage"))
+    groups.setdefault(name, []).append(one)
   rows = []
   for name, group in groups.items():
     row = [*name, len(group), verdicts.mean_over(group, "bayes", "seeds").value]

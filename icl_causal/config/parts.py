@@ -179,7 +179,12 @@ MODELS: dict[str, Part] = {
   ),
   "relative": Part(
     functools.partial(models.Relative, every=True),
-    {**_HEADS, "reach": fields.at_least(2), "noise": fields.NOT_NEGATIVE},
+    {
+      **_HEADS,
+      "reach": fields.at_least(2),
+      "period": fields.at_least(0),
+      "noise": fields.NOT_NEGATIVE,
+    },
     (_needs_layers, _needs_closed_posterior),
   ),
   "reduced": Part(models.Reduced, {"beta0": fields.FINITE}, (_needs_epsilon,)),

@@ -40,6 +40,7 @@ VALUES: dict[str, Any] = {
   "kernel": ((0.5, 0.25, 0.25), (0.25, 0.5, 0.25), (0.25, 0.25, 0.5)),
   "heads": (1, 1),
   "noise": 0.1,
+  "period": 2,
   "reach": 4,
   "beta0": 0.5,
   "width": 16,
