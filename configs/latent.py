@@ -4,9 +4,10 @@
 
 VARIANT: lags (default), the task of selective induction heads (D'Angelo et al.,
 2025): every token but the first three depends on the token one, two or three
-before it, the same lag in the whole prompt, through one kernel. fresh: lags 1 and 2, with S = 3 and a kernel that is new in
-every prompt. trees: ten examples of five tokens share one of 24 parent trees
-(after "How Transformers Learn Causal Structures In-Context", ICLR 2026).
+before it, the same lag in the whole prompt, through one kernel. fresh: lags 1
+and 2, with S = 3 and a kernel that is new in every prompt. trees: ten examples
+of five tokens share one of 24 parent trees (after "How Transformers Learn
+Causal Structures In-Context", ICLR 2026).
 
 The model predicts at every position. `excess_over_exact` of a result is the gap
 to the Bayes predictor, `bayes.model_average`, averaged over positions. lags and
