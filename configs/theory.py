@@ -284,7 +284,7 @@ _DEFAULTS = {
     "max_norm": 1.0,
     "noise": 0.02,
     "num_seeds": 3,
-    "test_size": 2**10,
+    "test_size": 2**9,
     "map_prompts": 32,
   },
 }

@@ -4,8 +4,9 @@
 
 A table stands between `<!-- NAME -->` and `<!-- /NAME -->`. Run it after
 `experiments.verify`, `experiments.recipes`, `experiments.phases`,
-`experiments.theory --results=results`, `make docs/demo/result.json` or
-`make results/standard_seeds/VARIANT.csv` and `.._alone.jsonl`.
+`experiments.latent`, `experiments.theory --results=results`,
+`make docs/demo/result.json` or `make results/standard_seeds/VARIANT.csv` and
+`.._alone.jsonl`.
 """
 
 from collections.abc import Container, Mapping, Sequence
@@ -16,11 +17,13 @@ import textwrap
 
 from configs import phases
 from configs import recipes
+from configs import selection as selection_configs
 from configs import standard_seeds
 from configs import theory
 from configs import variants
 from experiments.harness import app
 from experiments.harness import phase_tables
+from experiments.harness import selection
 from experiments.harness import tables
 from experiments.harness import verdicts
 from experiments.theory import circuit_pages
@@ -60,12 +63,29 @@ _CHECKS = {
     ),
     None,
   ),
+  ("docs/latent.md", "lines"): (
+    "latent",
+    (
+      *("task", "S", "alpha", "T", "line", "loss", "error", "last"),
+      *("error of last", "gap", "error of gap", "verdict"),
+    ),
+    None,
+  ),
   ("docs/repetition.md", "repetition"): (
     "repetition",
     (
       *("N", "one gradient", "error", "edges", "error of edges", "own loss"),
       *("fresh loss", "excess", "error of excess", "least excess", "at step"),
       *("unigram", "edge_posterior"),
+    ),
+    None,
+  ),
+  ("docs/lengths.md", "lengths"): (
+    "lengths",
+    (
+      *("model", "S", "reach", "T", "loss", "excess", "error"),
+      *("excess at the last", "error of last", "parent attention"),
+      *("learned", "rank", "slope", "error of slope", "first", "last"),
     ),
     None,
   ),
@@ -116,6 +136,14 @@ def shown() -> dict[tuple[str, str], str]:
     **{
       ("docs/recipes.md", task): (results / f"recipes/{task}.md").read_text()
       for task in recipes.TASKS
+    },
+    **{
+      ("docs/latent.md", task): tables.markdown(
+        *selection.table(
+          runs.read_table(results / f"latent/{task}.jsonl", selection.FIELDS)
+        )
+      )
+      for task in selection_configs.TASKS
     },
     **{
       ("docs/phases.md", f"{task} {name}"): tables.markdown(

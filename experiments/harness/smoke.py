@@ -31,6 +31,7 @@ _LARGEST = {
   "num_draws": 64,
   "num_forests": 4,
   "num_graphs": 2,
+  "kernel_prompts": 128,
   "num_kernels": 16,
   "num_moments": 64,
   "num_permutations": 4,

@@ -21,7 +21,7 @@ serves all rows. `learned` is the share of positions that cross it, `rank` is
 Spearman's correlation of step and position, `slope` that of log step in log
 position, `first` and `last` are the steps of positions 3 and T.
 
-Losses in nats; means and standard errors are over seeds of data and start. Two
+Losses in nats; means and standard errors are over seeds of data and start. Four
 minutes on two cores.
 """
 
