@@ -3,8 +3,7 @@
     python -m experiments.latent --config=configs/selection.py:TASK
 
 TASK: a variant of configs/latent.py. `deep` is the model of that file,
-`two_layers` one with the last two layers merged and otherwise the same recipe;
-for lags, `absolute` has absolute positions. The seeds are not those on which
+`two_layers` one without the layer between, with the same recipe. The seeds are not those on which
 the recipes were chosen. Models with relative positions are also tested on the
 longer prompts of `longer`, before and after a short training at that length.
 """
@@ -27,12 +26,6 @@ def get_config(task_and_tier: str = "lags") -> ConfigDict:
     name: latent.get_config(task) for name in ("deep", "two_layers")
   }
   models["two_layers"].model.heads = _TWO_LAYERS[task]
-  if task == "lags":
-    absolute: Any = latent.get_config(task)
-    absolute.model = ConfigDict(
-      {"name": "autoregressive", "heads": (1, 3, 1), "noise": 0.02}
-    )
-    models["absolute"] = absolute
   return ConfigDict(
     {
       "task": task,

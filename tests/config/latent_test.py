@@ -41,7 +41,6 @@ def test_the_graphs_of_the_variants():
   }
   assert sizes == {
     "lags": (3, 32, 1),
-    "lags_128": (3, 128, 1),
     "fresh": (2, 32, 1),
     "trees": (24, 54, 1),
   }
@@ -113,7 +112,7 @@ ROW = (0.5, 0.25, 0.25)
     (
       "lags",
       {"model.name": "relative", "model.reach": 0},
-      "model.reach = 0: must be an integer of at least 1",
+      "model.reach = 0: must be an integer of at least 2",
     ),
   ],
 )
@@ -134,7 +133,7 @@ def test_an_every_position_model_needs_a_closed_posterior():
   for name in ("autoregressive", "relative"):
     changes = {"model.name": name, "eval.posterior_prompts": 0}
     if name == "relative":
-      changes["model.reach"] = 4
+      changes |= {"model.reach": 4, "model.period": 0}
     _check(configs.load(single_parent, "chain", **changes))
 
 

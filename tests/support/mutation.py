@@ -673,13 +673,16 @@ FAULTS = (
     "(), 0, len(graphs_M.target_K))",
     "(), 0, len(graphs_M.target_K) - 1)",
   ),
-  Fault("icl_causal/relative", "0, self.reach - 1)", "1, self.reach - 1)"),
-  Fault("icl_causal/relative", "slice(-1, None)", "slice(0, 1)"),
+  Fault("icl_causal/relative", "u_TxR[:, -1:], (T", "u_TxR[:, :1], (T"),
+  Fault("icl_causal/relative", "[:, reach - 1 :].sum", "[:, reach:].sum"),
   Fault(
-    "icl_causal/mixes",
-    "terms = [att @ logits(W) for",
-    "terms = [logits(W) for",
-    ("models",),
+    "icl_causal/layers", "att @ values_TxS for", "values_TxS for", ("every",)
+  ),
+  Fault(
+    "icl_causal/layers",
+    "return jax.lax.optimization_barrier(parameter)",
+    "return parameter",
+    ("relative",),
   ),
   Fault(
     "icl_causal/analysis/selection",
