@@ -103,6 +103,14 @@ _OF_LAGS = {
   "heads (1, 1, 1)": {"heads": (1, 1, 1), "train": _CLIPPED},
   "heads (1, 3, 1)": {"heads": (1, 3, 1), "train": _CLIPPED},
   "heads (4, 1)": {"heads": (4, 1), "train": _CLIPPED},
+  "heads (4, 1) at .01": {
+    "heads": (4, 1),
+    "train": {**_CLIPPED, "learning_rate": 0.01},
+  },
+  "heads (4, 1) at .1": {
+    "heads": (4, 1),
+    "train": {**_CLIPPED, "learning_rate": 0.1},
+  },
   "absolute positions, heads (1, 3, 1)": {
     "model": _ABSOLUTE,
     "train": _CLIPPED,
