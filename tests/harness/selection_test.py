@@ -155,21 +155,21 @@ def test_the_calibration_is_the_mean_attention_by_level(known):
 
 
 def test_the_second_layer_explains_a_share_of_the_log_likelihoods(known):
-  """By numpy's least squares with a coefficient for each head."""
+  """By numpy's least squares with a coefficient for each pair of heads."""
   run, line = known
   (_, _, out), _, w_NxTxM = _laws(run)
   parents = _parents(run)
   columns, targets = [], []
   for n in range(32):
-    first_TxT = out["attention_1"][n].sum(axis=0)
-    e_MxH = np.zeros((3, 3))
+    first_HxTxT = out["attention_1"][n]
+    second_GxT = out["attention_2"][n, :, -1]
+    e_MxHxG = np.zeros((3, len(first_HxTxT), len(second_GxT)))
     for m in range(3):
       for i in range(7):
         if parents[m, i] >= 0:
-          e_MxH[m] += (
-            out["attention_2"][n, :, -1, i] * first_TxT[i, parents[m, i]]
-          )
-    columns.append(e_MxH - e_MxH.mean(axis=0))
+          copied_H = first_HxTxT[:, i, parents[m, i]]
+          e_MxHxG[m] += np.outer(copied_H, second_GxT[:, i])
+    columns.append((e_MxHxG - e_MxHxG.mean(axis=0)).reshape(3, -1))
     log_M = np.log(np.maximum(w_NxTxM[n, -1], 1e-6))
     targets.append(log_M - log_M.mean())
   X, y = np.concatenate(columns), np.concatenate(targets)
@@ -224,24 +224,19 @@ def _line(model, seed, **more) -> dict[str, Any]:
     "last": 0.3 * seed,
     "bayes": 1.0 + seed,
     "correlation": 0.5,
+    "last_correlation": 0.75,
     "on_true": 0.25,
     "evidence": None,
   }
-  return {"model": model, "heads": "(2, 1)", "seed": seed, **values, **more}
+  of_run = {"model": model, "heads": "(2, 1)", "T": 32, "stage": "trained"}
+  return {**of_run, "seed": seed, **values, **more}
 
 
 def test_the_table_has_means_over_seeds():
   lines = [_line("deep", seed, evidence=0.9) for seed in (0, 1)]
   lines += [_line("two_layers", 0), _line("two_layers", 1)]
   header, rows = selection.table(lines)
-  assert header[:6] == [
-    "model",
-    "heads",
-    "seeds",
-    "Bayes",
-    "gap",
-    "error of gap",
-  ]
+  assert header[:6] == ["model", "heads", "T", "stage", "seeds", "Bayes"]
   deep, flat = (dict(zip(header, row, strict=True)) for row in rows)
   assert (deep["model"], deep["seeds"], deep["Bayes"]) == ("deep", 2, 1.5)
   assert deep["gap"] == pytest.approx(0.2)
