@@ -2,11 +2,10 @@
 
     python -m experiments.recipes --config=configs/recipes.py:TASK
 
-TASK: chain (default), half (two parents), forests (three random forests),
-standard_chain, standard_pairs and standard_random (the standard transformer),
-or lags (a latent graph). The other settings are those of
-configs/single_parent.py, several_parents.py, random_forests.py, standard.py and
-latent.py. A recipe sets how the model is initialized
+TASK: chain (default), half (two parents), forests (three random forests), or
+standard_chain, standard_pairs and standard_random (the standard transformer).
+The other settings are those of configs/single_parent.py, several_parents.py,
+random_forests.py and standard.py. A recipe sets how the model is initialized
 and which optimizer trains it. Seeds and graphs differ from those on which the
 recipes were chosen, and from those of the reported results.
 """
@@ -15,7 +14,6 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs import latent
 from configs import random_forests
 from configs import several_parents
 from configs import single_parent
@@ -29,7 +27,6 @@ TASKS = (
   "standard_chain",
   "standard_pairs",
   "standard_random",
-  "lags",
 )
 
 _ADAM = {
@@ -72,7 +69,6 @@ _BASES = {
   "standard_chain": (standard, "chain", 2**11, 2**9),
   "standard_pairs": (standard, "pairs", 2**11, 2**9),
   "standard_random": (standard, "random", 2**11, 2**9),
-  "lags": (latent, "lags", 2**12, 2**6),
 }
 _OF_STANDARD = {
   name: {**_ZERO_START, "orthonormal": orthonormal, "train": train}
@@ -85,39 +81,7 @@ _OF_STANDARD = {
     ("phase, orthonormal, longer", True, _STANDARD_PHASE | _LONGER),
   )
 }
-_CLIPPED = {
-  **_ADAM,
-  "optimizer": "clipped_adamw",
-  "learning_rate": 0.03,
-  "b2": 0.99,
-  "max_norm": 1.0,
-}
-_ABSOLUTE = {"name": "autoregressive", "heads": (1, 3, 1), "noise": 0.02}
-_OF_LAGS = {
-  "Adam .03, b2 = .99, clipped": {"train": _CLIPPED},
-  "the same at .01": {"train": {**_CLIPPED, "learning_rate": 0.01}},
-  "the same at .1": {"train": {**_CLIPPED, "learning_rate": 0.1}},
-  "not clipped": {"train": {**_ADAM, "learning_rate": 0.03, "b2": 0.99}},
-  "b2 = .999": {"train": {**_CLIPPED, "b2": 0.999}},
-  "noise .2": {"noise": 0.2, "train": _CLIPPED},
-  "heads (1, 1, 1)": {"heads": (1, 1, 1), "train": _CLIPPED},
-  "heads (1, 3, 1)": {"heads": (1, 3, 1), "train": _CLIPPED},
-  "heads (4, 1)": {"heads": (4, 1), "train": _CLIPPED},
-  "heads (4, 1) at .01": {
-    "heads": (4, 1),
-    "train": {**_CLIPPED, "learning_rate": 0.01},
-  },
-  "heads (4, 1) at .1": {
-    "heads": (4, 1),
-    "train": {**_CLIPPED, "learning_rate": 0.1},
-  },
-  "absolute positions, heads (1, 3, 1)": {
-    "model": _ABSOLUTE,
-    "train": _CLIPPED,
-  },
-}
 _RECIPES = {
-  "lags": _OF_LAGS,
   "standard_chain": _OF_STANDARD,
   "standard_pairs": _OF_STANDARD,
   "standard_random": _OF_STANDARD,
@@ -181,9 +145,8 @@ def get_config(task_and_tier: str = "chain") -> ConfigDict:
     graph_seeds = (200, 201, 202)
     del base["sweep"]
   base.train.update(steps=steps, batch_size=batch_size, eval_every=2**7)
-  if task != "lags":
-    prompts, samples = (2**10, 256) if task == "forests" else (2**12, 128)
-    base.eval.update(posterior_prompts=prompts, posterior_samples=samples)
+  prompts, samples = (2**10, 256) if task == "forests" else (2**12, 128)
+  base.eval.update(posterior_prompts=prompts, posterior_samples=samples)
   return ConfigDict(
     {
       "task": task,
@@ -203,6 +166,6 @@ def _groups(base: Any, chosen: dict) -> tuple[dict, dict]:
   """The complete groups `model` and `train` of a recipe."""
   common = ("steps", "batch_size", "eval_every", "epsilon")
   start = {name: chosen[name] for name in chosen if name != "train"}
-  model = start.pop("model", base.model.to_dict()) | start
+  model = base.model.to_dict() | start
   train = {name: base.train[name] for name in common} | chosen["train"]
   return model, train
