@@ -49,7 +49,7 @@ def main():
   runs.write_text(path, text)
   folder = app.output("pictures", "docs/latent", workdir)
   folder.mkdir(parents=True, exist_ok=True)
-  draw(lines).savefig(folder / f"{config.task}.png", dpi=110)
+  draw(lines).savefig(folder / f"{config.task}.png", dpi=90)
   print(tables.columns(*selection.table(lines)), end="\n\n")
   print(path)
 

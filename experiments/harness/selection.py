@@ -98,7 +98,7 @@ def line(run: runs.Run, num_prompts: int) -> dict:
     "on_true": float(total["on_true"][positions].mean() / num_prompts),
     "evidence": _explained(total),
     "positions": positions.tolist(),
-    "gap_by_position": gap_NxT.mean(axis=0).tolist(),
+    "gap_by_position": _numbers(gap_NxT.mean(axis=0, dtype=float)),
     "slope_by_position": _numbers(slope_T[positions]),
     "levels": (0.5 * (_LEVELS[1:] + _LEVELS[:-1])).tolist(),
     "calibration": _numbers(calibration),
@@ -247,8 +247,8 @@ def _explained(total: Mapping) -> float | None:
 
 
 def _numbers(values: np.ndarray) -> Any:
-  """A number or a list of numbers, with None for NaN."""
-  numbers = np.asarray(values, object)
+  """A number or a list of numbers with five decimals, with None for NaN."""
+  numbers = np.asarray(np.round(values, 5), object)
   numbers[np.isnan(values)] = None
   return numbers.tolist()
 
