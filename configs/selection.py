@@ -2,11 +2,11 @@
 
     python -m experiments.latent --config=configs/selection.py:TASK
 
-TASK: lags (default) or fresh, variants of configs/latent.py. `deep` is the model
-of that file, `two_layers` one without the layer between, with the same recipe.
-The seeds are not those on which the recipes were chosen. Models with relative
-positions are also tested on the longer prompts of `longer`, before and after a
-short training at that length.
+TASK: lags (default) or fresh, variants of configs/latent.py. `deep` is the
+model of that file, `two_layers` one without the layer between, with the same
+recipe. The seeds are not those on which the recipes were chosen. Models with
+relative positions are also tested on the longer prompts of `longer`, before and
+after a short training at that length.
 """
 
 from typing import Any

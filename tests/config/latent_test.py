@@ -30,7 +30,11 @@ def test_every_variant_is_accepted(variant):
   graph = build.graph(config)
   assert graph.parents_TxK.ndim == 3
   assert build.predicts_every(config, graph)
-  for model in configs_selection.get_config(variant).models.values():
+
+
+@pytest.mark.parametrize("task", configs_selection.TASKS)
+def test_every_model_of_a_task_is_accepted(task):
+  for model in configs_selection.get_config(task).models.values():
     _check(model)
 
 
