@@ -17,7 +17,7 @@ from configs import latent
 from configs import variants
 
 TASKS = ("lags", "fresh")
-_TWO_LAYERS = {"lags": (4, 1), "fresh": (2, 1)}
+_TWO_LAYERS = {"lags": (4, 1), "fresh": (2, 4)}
 
 
 def get_config(task_and_tier: str = "lags") -> ConfigDict:
