@@ -50,8 +50,8 @@ def line(run: runs.Run, num_prompts: int) -> dict:
   `gap` is the loss minus that of the Bayes predictor, averaged over positions:
   those from which on every graph has had a parent to show, and whose next token
   has one; `last` is the gap at the last position. Their errors are over
-  prompts. `correlation` is between the attention of the last layer and the
-  weights with which the Bayes predictor averages tokens, over prompts,
+  prompts. `correlation` is between the attention of the last layer, the mean
+  over its heads, and the weights with which the Bayes predictor averages tokens, over prompts,
   positions and candidates; `last_correlation` is that at the last position.
   These weights are `selection.parent_posterior`, or `successor_posterior` if
   the kernel is new. `on_true` is the attention on what the true graph copies.
@@ -198,7 +198,7 @@ def _measure(run: runs.Run, params, prompts) -> tuple[dict, jax.Array]:
         selection.parent_posterior(w, run.graph) for w in (w_TxM, true_TxM)
       )
       mask_TxT = can_be_TxT
-    att_TxT = out[last].sum(axis=0)
+    att_TxT = out[last].mean(axis=0)
     bayes_T = loss(bayes_TxS, y_TxS)
     level_TxT = jnp.digitize(weight_TxT, jnp.asarray(_LEVELS[1:-1]))
     level_TxTxC = jax.nn.one_hot(level_TxT, len(_LEVELS) - 1)

@@ -106,7 +106,7 @@ def test_attention_is_compared_with_the_posterior_of_the_parent(known):
   """Over all candidates, by position and by level."""
   run, line = known
   (prompts, _, out), _, w_NxTxM = _laws(run)
-  att_NxTxT = out["attention_3"].sum(axis=1)
+  att_NxTxT = out["attention_3"].mean(axis=1)
   parents, lags = _parents(run), run.config.graph.lags
   weights, shares, on_true = [], [], []
   by_position: dict[int, list] = {t: [] for t in line["positions"]}
@@ -132,7 +132,7 @@ def test_the_calibration_is_the_mean_attention_by_level(known):
   """Of all rows with candidates, also before the first child."""
   run, line = known
   (_, _, out), _, w_NxTxM = _laws(run)
-  att_NxTxT = out["attention_3"].sum(axis=1)
+  att_NxTxT = out["attention_3"].mean(axis=1)
   parents = _parents(run)
   edges = np.array(
     [0.01, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.99]
@@ -182,7 +182,7 @@ def test_a_new_kernel_is_compared_with_the_successors(fresh):
   """Tokens whose parents have the state of the next token's parent."""
   run, line = fresh
   (prompts, _, out), _, w_NxTxM = _laws(run)
-  att_NxTxT = out["attention_2"].sum(axis=1)
+  att_NxTxT = out["attention_2"].mean(axis=1)
   parents = _parents(run)
   weights, shares, on_true = [], [], []
   for n, x_T in enumerate(prompts.x_T):
