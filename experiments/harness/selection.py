@@ -51,8 +51,9 @@ def line(run: runs.Run, num_prompts: int) -> dict:
   those from which on every graph has had a parent to show, and whose next token
   has one; `last` is the gap at the last position. Their errors are over
   prompts. `correlation` is between the attention of the last layer, the mean
-  over its heads, and the weights with which the Bayes predictor averages tokens, over prompts,
-  positions and candidates; `last_correlation` is that at the last position.
+  over its heads, and the weights with which the Bayes predictor averages
+  tokens, over prompts, positions and candidates; `last_correlation` is that at
+  the last position.
   These weights are `selection.parent_posterior`, or `successor_posterior` if
   the kernel is new. `on_true` is the attention on what the true graph copies.
   `slope_by_position` is of the logarithms of attention and weight, and
