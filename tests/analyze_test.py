@@ -97,7 +97,15 @@ def test_refused(arguments, message):
   [
     (standard.get_config("chain"), "the closed form is for position blocks"),
     (several_parents.get_config("half"), "the closed form is for single par"),
-    (latent.get_config("lags"), "the closed form is for one graph and a loss"),
+    (latent.get_config("lags"), "the closed form is for position blocks"),
+    (
+      configs.load(
+        latent,
+        "lags",
+        **{"model.name": "autoregressive", "model.heads": (1, 1)},
+      ),
+      "the closed form is for one graph and a loss",
+    ),
     (
       configs.load(
         single_parent,

@@ -126,7 +126,10 @@ def test_attention_on_graphs_by_hand():
 
 
 def test_evidence_by_hand():
-  """sum_i a2(t, i) a1(i, p_m(i)): only positions 2 and 3 have parents."""
+  """sum_i a2(t, i) a1(i, p_m(i)): only positions 2 and 3 have parents.
+
+  The second head of layer 1 attends evenly.
+  """
   first_TxT = jnp.array(
     [
       [1.0, 0, 0, 0],
@@ -135,18 +138,23 @@ def test_evidence_by_hand():
       [0.3, 0.1, 0.5, 0.1],  # .5 for lag 1, .1 for lag 2
     ]
   )
-  second_HxTxT = jnp.stack(
-    [
-      jnp.eye(4),
-      jnp.asarray(np.tri(4) / np.arange(1, 5)[:, None], jnp.float32),
-    ]
-  )
+  even_TxT = jnp.asarray(np.tri(4) / np.arange(1, 5)[:, None], jnp.float32)
+  first_HxTxT = jnp.stack([first_TxT, even_TxT])
+  second_GxTxT = jnp.stack([jnp.eye(4), even_TxT])
+  found = selection.evidence(first_HxTxT, second_GxTxT, LAGS)
+  assert found.shape == (2, 2, 4, 2)
   np.testing.assert_allclose(
-    selection.evidence(first_TxT, second_HxTxT, LAGS),
+    found[0],
     [
       [[0, 0], [0, 0], [0.7, 0.1], [0.5, 0.1]],
       [[0, 0], [0, 0], [0.7 / 3, 0.1 / 3], [1.2 / 4, 0.2 / 4]],
     ],
+    atol=1e-6,
+  )
+  third = 1 / 3
+  np.testing.assert_allclose(
+    found[1, 0],
+    [[0, 0], [0, 0], [third, third], [0.25, 0.25]],
     atol=1e-6,
   )
 

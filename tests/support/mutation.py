@@ -682,7 +682,6 @@ FAULTS = (
     "icl_causal/layers",
     "return jax.lax.optimization_barrier(parameter)",
     "return parameter",
-    ("relative",),
   ),
   Fault(
     "icl_causal/analysis/selection",
