@@ -55,16 +55,6 @@ def mlp(x, name: str, bias_scale: float, passes: bool) -> jax.Array:
   return Linear(D, start, bias_scale, name=f"{name}_out")(hidden)
 
 
-def opaque(parameter: jax.Array) -> jax.Array:
-  """The same array, which the compiler must not replace by its value.
-
-  On a CPU, jaxlib 0.10.2 miscompiles a product with a constant matrix of equal
-  entries, such as zeros, if attention follows. Parameters that start at zero
-  are constants in a function that initializes a model or closes over it.
-  """
-  return jax.lax.optimization_barrier(parameter)
-
-
 def read_out(h_TxD, maps, W_DxS) -> jax.Array:
   """The logits [h, att h, ..] W of the stream and its copies, T x S.
 
@@ -75,7 +65,7 @@ def read_out(h_TxD, maps, W_DxS) -> jax.Array:
     maps: H attention maps T x T.
     W_DxS: (1 + H) D rows.
   """
-  W_CxDxS = opaque(W_DxS).reshape(1 + len(maps), h_TxD.shape[1], -1)
+  W_CxDxS = W_DxS.reshape(1 + len(maps), h_TxD.shape[1], -1)
   own_TxS, *copied = jnp.einsum("td,cds->cts", h_TxD, W_CxDxS)
   return own_TxS + sum(
     att @ values_TxS for att, values_TxS in zip(maps, copied, strict=True)

@@ -7,6 +7,10 @@ only, so its maps are heads x T. With `every`, it is computed at each position:
 its maps are heads x T x T, and row t of f_TxS and of `logits_TxS` predicts the
 token after position t. Models take one prompt; the caller vmaps. In all
 formulas, mask is the causal mask, which includes the diagonal.
+
+Pass parameters to a compiled function as an argument. On a CPU, jaxlib 0.10.2
+miscompiles attention whose parameters are a constant of equal entries, such as
+a start of zeros that the function closes over: the numbers are wrong.
 """
 
 import functools
@@ -118,7 +122,6 @@ class Disentangled(_Layered):
       h_TxD = jnp.concatenate([h_TxD, *(att @ h_TxD for att in maps)], axis=1)
       shape = (num_heads, h_TxD.shape[1], h_TxD.shape[1])
       A_HxDxD = self.param(f"A{layer}", self._start_A, shape, layer)
-      A_HxDxD = layers.opaque(A_HxDxD)
       maps = [jax.nn.softmax(h_TxD @ A @ h_TxD.T + mask_TxT) for A in A_HxDxD]
       out[f"attention_{layer}"] = jnp.stack(maps)
     width = (1 + len(maps)) * h_TxD.shape[1]
@@ -236,8 +239,6 @@ class Standard(_Layered):
       shape = (num_heads, D, D)
       start_A = functools.partial(layers.start_A, self.beta0, sinks[layer - 1])
       A_HxDxD = self.param(f"A{layer}", start_A, shape, E_SxD, P_TxD, V_HxDxD)
-      if self.every:
-        A_HxDxD = layers.opaque(A_HxDxD)
       V_HxDxD = self.param(f"V{layer}", start_V, shape)
       queries = keys_TxD = self._normed(h, f"norm{layer}")
       if layer == len(self.heads) and not self.every:
@@ -257,8 +258,6 @@ class Standard(_Layered):
         h = h + self._mlp(self._normed(h, f"mlp{layer}_norm"), f"mlp{layer}")
       out[f"attention_{layer}"] = jnp.stack(maps)
     W_DxS = self.param("W", layers.start_W, self.beta0, E_SxD, V_HxDxD)
-    if self.every:
-      W_DxS = layers.opaque(W_DxS)
     logits = self._normed(h, "norm_out") @ W_DxS
     out["logits_TxS" if self.every else "logits_S"] = logits
     return jax.nn.softmax(logits), out

@@ -78,7 +78,7 @@ class Relative(nn.Module):
         jax.nn.softmax(
           h_TxD @ A @ h_TxD.T + score_by_distance(h_TxD @ U) + mask_TxT
         )
-        for A, U in zip(*map(layers.opaque, (A_HxDxD, U_HxDxR)), strict=True)
+        for A, U in zip(A_HxDxD, U_HxDxR, strict=True)
       ]
       out[f"attention_{layer}"] = jnp.stack(maps)
     width = (1 + len(maps)) * h_TxD.shape[1]

@@ -79,24 +79,3 @@ def test_a_large_batch_of_starts_ends():
     np.broadcast_to(np.eye(12), V_Nx1xDxD.shape),
     atol=1e-5,
   )
-
-
-def test_a_closed_over_start_is_compiled_correctly():
-  """See `layers.opaque`: without it, constant zeros give wrong attention."""
-  sizes = (5, 32, (1, 1))
-  x_BxT = jax.random.randint(jax.random.key(1), (256, 32), 0, 5)
-  for model in (
-    models.Relative(*sizes, 5, every=True),
-    models.Disentangled(*sizes, every=True),
-    models.Standard(*sizes, 37, every=True),
-  ):
-    params = jax.eval_shape(model.init, jax.random.key(0), x_BxT[0])["params"]
-    params = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), params)
-
-    def forward(x_T, model=model, params=params):
-      return model.apply({"params": params}, x_T)
-
-    f_BxTxS, out = jax.jit(jax.vmap(forward))(x_BxT)
-    np.testing.assert_allclose(f_BxTxS, 1 / 5, rtol=1e-6)
-    rows_T = out["attention_1"][..., -1, :]
-    np.testing.assert_allclose(rows_T, 1 / 32, rtol=1e-6)

@@ -254,7 +254,7 @@ def rounding(config: build.Config, task: Task, key) -> list:
   c, T = config.strengths[-1], task.graphs_M.parents_TxK.shape[1]
   model, params = constructions.selective(config.lags, task.law, T, c)
 
-  def difference(x_T):
+  def difference(params, x_T):
     out: Any = model.apply({"params": params}, x_T)[1]
     f_TxS = latent.selective(
       x_T, task.graphs_M, task.law, task.S, c, every=True
@@ -264,7 +264,8 @@ def rounding(config: build.Config, task: Task, key) -> list:
   drawn = sampling.sample_latent_batch(
     key, task.graphs_M, task.prior, task.S, config.batch_size
   )
-  largest = float(jax.jit(jax.vmap(difference))(drawn.x_T).max())
+  differences = jax.jit(jax.vmap(difference, (None, 0)))
+  largest = float(differences(params, drawn.x_T).max())
   verdict = _verdict(largest < _ROUNDING)
   cells = [task.name, task.S, None, T, "rounding", largest]
   return [*cells, *[None] * 7, verdict]

@@ -679,11 +679,6 @@ FAULTS = (
     "icl_causal/layers", "att @ values_TxS for", "values_TxS for", ("every",)
   ),
   Fault(
-    "icl_causal/layers",
-    "return jax.lax.optimization_barrier(parameter)",
-    "return parameter",
-  ),
-  Fault(
     "icl_causal/analysis/selection",
     "is_match_TxT &= jnp.tri(T, dtype",
     "is_match_TxT &= jnp.tri(T, k=-1, dtype",
