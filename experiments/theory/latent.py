@@ -22,7 +22,7 @@ weights w of an exact posterior: `loss` and `last` are the two sides, averaged
 over these positions, `gap` is their difference, and the verdict is whether it
 is within two standard errors. The verdict of the largest c is whether its gap
 is at most `asked`. The rows `kernels` have the gap on other kernels; their
-standard errors are over kernels. One minute on two cores.
+standard errors are over kernels. Half a minute on two cores.
 """
 
 from collections.abc import Callable

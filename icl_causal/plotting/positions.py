@@ -31,7 +31,7 @@ class Panel(NamedTuple):
 def by_position(panels: Sequence[Panel], columns: int = 2) -> Figure:
   """Panels with a curve for each name; a band is two standard errors wide."""
   rows = -(-len(panels) // columns)
-  figure = Figure(figsize=(4.4 * columns, 3.3 * rows), layout="constrained")
+  figure = Figure(figsize=(3.5 * columns, 2.7 * rows), layout="constrained")
   all_axes = figure.subplots(rows, columns, squeeze=False).ravel()
   for axes, panel in zip(all_axes, panels, strict=False):
     for n, (name, (x, y, error)) in enumerate(panel.curves.items()):
@@ -43,10 +43,10 @@ def by_position(panels: Sequence[Panel], columns: int = 2) -> Figure:
         axes.fill_between(x, y - error, y + error, **band)
     for name, x in panel.marks.items():
       axes.axvline(x, color="#777777", linewidth=1, linestyle=":", label=name)
-    axes.set_title(panel.title, fontsize=10)
+    axes.set_title(panel.title, fontsize=9)
     axes.set_xlabel("position")
     axes.set_ylabel(panel.y_label)
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=7)
   for axes in all_axes[len(panels) :]:
     axes.set_axis_off()
   return figure
