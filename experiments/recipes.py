@@ -78,9 +78,6 @@ def planned(
 
 def table(runs_of: dict[str, list[Run]]) -> tuple[list[str], list[list]]:
   """Header and rows: means, with the standard error over graphs or seeds."""
-  first = next(iter(runs_of.values()))[0]
-  if first.graph.parents_TxK.ndim == 3:
-    return _table_of_latent(runs_of)
   header = ["recipe", "runs", "edges", "attention", "false parents"]
   header += ["excess", "std. error", "over exact", "asymmetry", "steps"]
   header += ["seconds a run"]
@@ -111,27 +108,6 @@ def table(runs_of: dict[str, list[Run]]) -> tuple[list[str], list[list]]:
         _asymmetry(group),
         results[0]["steps"],
         wall_seconds / len(results) ** 2,  # they are trained side by side
-      ]
-    )
-  return header, rows
-
-
-def _table_of_latent(
-  runs_of: dict[str, list[Run]],
-) -> tuple[list[str], list[list]]:
-  """Header and rows for a latent graph: the excess over the Bayes predictor."""
-  header = ["recipe", "runs", "gap to Bayes", "std. error", "least", "largest"]
-  header += ["steps", "seconds a run"]
-  rows = []
-  for name, group in runs_of.items():
-    results = suite.read_results(group)
-    gap = verdicts.mean_over(results, "excess_over_exact", "seeds")
-    gaps = [row["excess_over_exact"] for row in results]
-    wall_seconds = sum(row["wall_seconds"] for row in results)
-    rows.append(
-      [
-        *(name, len(results), gap.value, gap.error, min(gaps), max(gaps)),
-        *(results[0]["steps"], wall_seconds / len(results) ** 2),
       ]
     )
   return header, rows
