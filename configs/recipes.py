@@ -2,18 +2,20 @@
 
     python -m experiments.recipes --config=configs/recipes.py:TASK
 
-TASK: chain (default), half (two parents), forests (three random forests), or
-standard_chain, standard_pairs and standard_random (the standard transformer).
-The other settings are those of configs/single_parent.py, several_parents.py,
-random_forests.py and standard.py. A recipe sets how the model is initialized
-and which optimizer trains it. Seeds and graphs differ from those on which the
-recipes were chosen, and from those of the reported results.
+TASK: chain (default), half (two parents), forests (three random forests),
+standard_chain, standard_pairs and standard_random (the standard transformer),
+or lags and trees (a latent graph). The other settings are those of
+configs/single_parent.py, several_parents.py, random_forests.py, standard.py and
+latent.py. A recipe sets how the model is initialized and which optimizer trains
+it; those of a latent graph also set the heads. Seeds and graphs differ from
+those on which the recipes were chosen, and from those of the reported results.
 """
 
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from configs import latent
 from configs import random_forests
 from configs import several_parents
 from configs import single_parent
@@ -27,6 +29,8 @@ TASKS = (
   "standard_chain",
   "standard_pairs",
   "standard_random",
+  "lags",
+  "trees",
 )
 
 _ADAM = {
@@ -69,6 +73,8 @@ _BASES = {
   "standard_chain": (standard, "chain", 2**11, 2**9),
   "standard_pairs": (standard, "pairs", 2**11, 2**9),
   "standard_random": (standard, "random", 2**11, 2**9),
+  "lags": (latent, "lags", 2**12, 2**6),
+  "trees": (latent, "trees", 2**12, 2**6),
 }
 _OF_STANDARD = {
   name: {**_ZERO_START, "orthonormal": orthonormal, "train": train}
@@ -81,7 +87,63 @@ _OF_STANDARD = {
     ("phase, orthonormal, longer", True, _STANDARD_PHASE | _LONGER),
   )
 }
+
+
+def _clipped(learning_rate: float, **changes) -> dict[str, Any]:
+  """The training of configs/latent.py at another rate."""
+  clipped = {"optimizer": "clipped_adamw", "max_norm": 1.0, "b2": 0.99}
+  return {**_ADAM, **clipped, "learning_rate": learning_rate, **changes}
+
+
+_LAGS, _TREES = {"train": _clipped(0.03)}, {"train": _clipped(0.02)}
+_OF_LAGS = {
+  "Adam .03, mixture, noise .2": _LAGS,
+  "Adam .01": {"train": _clipped(0.01)},
+  "Adam .1": {"train": _clipped(0.1)},
+  "not clipped": {"train": {**_ADAM, "learning_rate": 0.03, "b2": 0.99}},
+  "b2 = .999": {"train": _clipped(0.03, b2=0.999)},
+  "noise .02": {**_LAGS, "noise": 0.02},
+  "softmax": {**_LAGS, "read_out": "softmax"},
+  "softmax, noise .02": {**_LAGS, "read_out": "softmax", "noise": 0.02},
+  "heads (1, 1, 1)": {**_LAGS, "heads": (1, 1, 1)},
+  "heads (1, 3, 1)": {**_LAGS, "heads": (1, 3, 1)},
+  "absolute positions, (1, 3, 1), softmax, noise .02": {
+    **_LAGS,
+    "model": {"name": "autoregressive", "heads": (1, 3, 1), "noise": 0.02},
+  },
+  "two layers, (4, 1)": {**_LAGS, "heads": (4, 1)},
+  "two layers, (4, 1), Adam .01": {
+    "heads": (4, 1),
+    "train": _clipped(0.01),
+  },
+  "two layers, (4, 1), Adam .1": {"heads": (4, 1), "train": _clipped(0.1)},
+  "two layers, (4, 1), softmax": {
+    **_LAGS,
+    "heads": (4, 1),
+    "read_out": "softmax",
+  },
+  "two layers, (4, 4)": {**_LAGS, "heads": (4, 4)},
+}
+_OF_TREES = {
+  "Adam .02, mixture, noise .2": _TREES,
+  "Adam .005": {"train": _clipped(0.005)},
+  "Adam .05": {"train": _clipped(0.05)},
+  "decay .03": {"train": _clipped(0.02, weight_decay=0.03)},
+  "noise .02": {**_TREES, "noise": 0.02},
+  "softmax": {**_TREES, "read_out": "softmax"},
+  "softmax, noise .02": {**_TREES, "read_out": "softmax", "noise": 0.02},
+  "heads (4, 1, 1)": {**_TREES, "heads": (4, 1, 1)},
+  "two layers, (1, 1)": {**_TREES, "heads": (1, 1)},
+  "two layers, (4, 1)": {**_TREES, "heads": (4, 1)},
+  "two layers, (4, 1), softmax": {
+    **_TREES,
+    "heads": (4, 1),
+    "read_out": "softmax",
+  },
+}
 _RECIPES = {
+  "lags": _OF_LAGS,
+  "trees": _OF_TREES,
   "standard_chain": _OF_STANDARD,
   "standard_pairs": _OF_STANDARD,
   "standard_random": _OF_STANDARD,
@@ -145,8 +207,11 @@ def get_config(task_and_tier: str = "chain") -> ConfigDict:
     graph_seeds = (200, 201, 202)
     del base["sweep"]
   base.train.update(steps=steps, batch_size=batch_size, eval_every=2**7)
-  prompts, samples = (2**10, 256) if task == "forests" else (2**12, 128)
-  base.eval.update(posterior_prompts=prompts, posterior_samples=samples)
+  if module is latent:
+    base.train.eval_every = 2**9
+  else:
+    prompts, samples = (2**10, 256) if task == "forests" else (2**12, 128)
+    base.eval.update(posterior_prompts=prompts, posterior_samples=samples)
   return ConfigDict(
     {
       "task": task,
@@ -166,6 +231,6 @@ def _groups(base: Any, chosen: dict) -> tuple[dict, dict]:
   """The complete groups `model` and `train` of a recipe."""
   common = ("steps", "batch_size", "eval_every", "epsilon")
   start = {name: chosen[name] for name in chosen if name != "train"}
-  model = base.model.to_dict() | start
+  model = start.pop("model", base.model.to_dict()) | start
   train = {name: base.train[name] for name in common} | chosen["train"]
   return model, train

@@ -2,11 +2,10 @@
 
     python -m experiments.latent --config=configs/selection.py:TASK
 
-TASK: lags (default) or fresh, variants of configs/latent.py. `deep` is the
-model of that file, `two_layers` one without the layer between, with the same
-recipe. The seeds are not those on which the recipes were chosen. Models with
-relative positions are also tested on the longer prompts of `longer`, before and
-after a short training at that length.
+TASK: a variant of configs/latent.py, lags by default. `deep` is the model of
+that file, `two_layers` one with two layers. The seeds are not those on which
+the recipes were chosen. Models of lags are also tested on the longer prompts of
+`longer`, before and after a short training at that length.
 """
 
 from typing import Any
@@ -16,8 +15,8 @@ from ml_collections import ConfigDict
 from configs import latent
 from configs import variants
 
-TASKS = ("lags", "fresh")
-_TWO_LAYERS = {"lags": (4, 1), "fresh": (2, 4)}
+TASKS = latent.VARIANTS
+_TWO_LAYERS = {"lags": (4, 1), "fresh": (2, 4), "trees": (1, 1)}
 
 
 def get_config(task_and_tier: str = "lags") -> ConfigDict:

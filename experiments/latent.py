@@ -50,7 +50,8 @@ def main():
   folder = app.output("pictures", "docs/latent", workdir)
   folder.mkdir(parents=True, exist_ok=True)
   draw(lines).savefig(folder / f"{config.task}.png", dpi=90)
-  print(tables.columns(*selection.table(lines)), end="\n\n")
+  for table in (selection.table, selection.inside):
+    print(tables.columns(*table(lines)), end="\n\n")
   print(path)
 
 

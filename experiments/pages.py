@@ -138,12 +138,16 @@ def shown() -> dict[tuple[str, str], str]:
       for task in recipes.TASKS
     },
     **{
-      ("docs/latent.md", task): tables.markdown(
-        *selection.table(
+      ("docs/latent.md", task + suffix): tables.markdown(
+        *table(
           runs.read_table(results / f"latent/{task}.jsonl", selection.FIELDS)
         )
       )
       for task in selection_configs.TASKS
+      for suffix, table in (
+        ("", selection.table),
+        (" inside", selection.inside),
+      )
     },
     **{
       ("docs/phases.md", f"{task} {name}"): tables.markdown(

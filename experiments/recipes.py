@@ -70,14 +70,22 @@ def planned(
     recipe = config.base.copy_and_resolve_references()
     with recipe.unlocked():
       recipe.model, recipe.train = ConfigDict(model), ConfigDict(train)
-    runs_of[name] = [
-      grid.run(recipe, point, workdir) for point in grid.points(axes)
-    ]
+    points = grid.points(axes)
+    if is_latent(config.base):  # errors over seeds include those of prompts
+      points = [point | {"eval.seed": point["seed"]} for point in points]
+    runs_of[name] = [grid.run(recipe, point, workdir) for point in points]
   return runs_of
+
+
+def is_latent(config: build.Config) -> bool:
+  """Whether prompts draw their graph from a list."""
+  return build.graph(config).parents_TxK.ndim == 3
 
 
 def table(runs_of: dict[str, list[Run]]) -> tuple[list[str], list[list]]:
   """Header and rows: means, with the standard error over graphs or seeds."""
+  if is_latent(next(iter(runs_of.values()))[0].config):
+    return _table_of_latent(runs_of)
   header = ["recipe", "runs", "edges", "attention", "false parents"]
   header += ["excess", "std. error", "over exact", "asymmetry", "steps"]
   header += ["seconds a run"]
@@ -108,6 +116,27 @@ def table(runs_of: dict[str, list[Run]]) -> tuple[list[str], list[list]]:
         _asymmetry(group),
         results[0]["steps"],
         wall_seconds / len(results) ** 2,  # they are trained side by side
+      ]
+    )
+  return header, rows
+
+
+def _table_of_latent(
+  runs_of: dict[str, list[Run]],
+) -> tuple[list[str], list[list]]:
+  """Header and rows for a latent graph: the excess over the Bayes predictor."""
+  header = ["recipe", "runs", "gap to Bayes", "std. error", "least", "largest"]
+  header += ["steps", "seconds a run"]
+  rows = []
+  for name, group in runs_of.items():
+    results = suite.read_results(group)
+    gap = verdicts.mean_over(results, "excess_over_exact", "seeds")
+    gaps = [row["excess_over_exact"] for row in results]
+    wall_seconds = sum(row["wall_seconds"] for row in results)
+    rows.append(
+      [
+        *(name, len(results), gap.value, gap.error, min(gaps), max(gaps)),
+        *(results[0]["steps"], wall_seconds / len(results) ** 2),
       ]
     )
   return header, rows

@@ -25,7 +25,7 @@ from icl_causal import running
 from icl_causal import sampling
 from icl_causal.graphs import Graph
 
-LEAST = 1e-20  # a probability below it counts as this one in `selective`
+LEAST = 1e-20  # a probability below it counts as this one in a logarithm
 
 
 def graph_posterior(
@@ -101,6 +101,29 @@ def even_mixture(
   """
   f_MxTxS = graph_predictions(x_T, graphs_M, law, S, root_law)
   f_TxS = f_MxTxS.mean(axis=0)
+  return f_TxS if every else f_TxS[-1]
+
+
+def logit_average(
+  x_T,
+  graphs_M: Graph,
+  law,
+  S: int,
+  root_law: priors.RootLaw = "uniform",
+  every: bool = False,
+) -> jax.Array:
+  """The softmax of the log-predictions, averaged by the posterior.
+
+  What a softmax read-out computes if the last layer attends with the weights of
+  the Bayes predictor and its values are log-probabilities. The Bayes predictor
+  averages the probabilities. The arguments are those of `graph_posterior`.
+  Returns f_S, or f_TxS.
+  """
+  f_MxTxS = graph_predictions(x_T, graphs_M, law, S, root_law)
+  w_TxM = jax.nn.softmax(_log_likelihoods(x_T, f_MxTxS).T)
+  log_f_MxTxS = jnp.log(jnp.maximum(f_MxTxS, LEAST))
+  logits_TxS = jnp.einsum("tm,mts->ts", w_TxM, log_f_MxTxS, precision="highest")
+  f_TxS = jax.nn.softmax(logits_TxS)
   return f_TxS if every else f_TxS[-1]
 
 

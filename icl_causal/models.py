@@ -26,6 +26,7 @@ from icl_causal import layers
 from icl_causal import mixes
 from icl_causal import sampling
 from icl_causal.reduced import Reduced as Reduced
+from icl_causal.relative import READ_OUTS as READ_OUTS
 from icl_causal.relative import Relative as Relative
 
 Mlp = Literal["none", "of_attention", "residual"]

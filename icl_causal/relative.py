@@ -1,6 +1,7 @@
 """A disentangled transformer that knows distances, not positions."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
 
 from flax import linen as nn
 import jax
@@ -10,6 +11,9 @@ import numpy as np
 from icl_causal import blocks
 from icl_causal import layers
 from icl_causal import sampling
+
+ReadOut = Literal["softmax", "mixture"]
+READ_OUTS: tuple[ReadOut, ...] = get_args(ReadOut)
 
 
 class Relative(nn.Module):
@@ -22,11 +26,21 @@ class Relative(nn.Module):
     maps = softmax(mask(h A h^T + (h U)_{i, i-j})),
     h_i <- [h_i, sum_j maps_ij h_j, maps_{i, i}, maps_{i, i-1}, ..].
 
-  The last layer copies the mean alone. No parameter depends on T, so the same
-  parameters apply to prompts of any length: `model.clone(T=2 * T)`.
+  The last layer has no attention by distance. No parameter depends on T, so
+  the same parameters apply to prompts of any length: `model.clone(T=2 * T)`.
 
-  Parameters: `A1` (H_1, d_0, d_0), `U1` (H_1, d_0, reach), `A2`, `U2`, .., `W`
-  (d_L, S), with d_0 = S + period and d_l = d_{l-1} + H_l (d_{l-1} + reach).
+  There are two read-outs. `softmax` is that of the other models: the last layer
+  copies the mean of the stream, h <- [h, map_1 h, ..], and f = softmax(h W).
+  `mixture` averages laws in place of logits, as a Bayes predictor does,
+
+    f_i = sum_h softmax(h_i G)_h sum_j (map_h)_ij softmax(h_j W_h).
+
+  It is the mixture of softmaxes of Yang et al. (2018), with attention.
+
+  Parameters: `A1` (H_1, d_0, d_0), `U1` (H_1, d_0, reach), `A2`, `U2`, ..,
+  with d_0 = S + period and d_l = d_{l-1} + H_l (d_{l-1} + reach). With D the
+  width before the last layer, `W` is ((1 + H_L) D, S); or, of a mixture,
+  (H_L, D, S), with `G` (D, H_L) if the last layer has several heads.
 
   Attributes:
     S: states.
@@ -38,6 +52,9 @@ class Relative(nn.Module):
     every: whether to predict at every position.
     period: if not 0, the stream starts with the one-hot position modulo this
       number, too: the place in an example, for examples of one length.
+    read_out: `softmax` or `mixture`. In place of logits, a mixture has the
+      weights of the heads of the last layer in `out`, `gate`: T x H_L with
+      `every`, H_L without.
   """
 
   S: int
@@ -47,10 +64,14 @@ class Relative(nn.Module):
   noise: float = 0.0
   every: bool = False
   period: int = 0
-  read_out = "softmax"
+  read_out: ReadOut = "softmax"
 
   def __post_init__(self):
     self.heads = tuple(self.heads)  # a module with a list has no hash
+    if self.read_out not in READ_OUTS:
+      raise ValueError(
+        f"read_out must be one of {READ_OUTS}, got {self.read_out!r}"
+      )
     super().__post_init__()
 
   @nn.compact
@@ -58,19 +79,10 @@ class Relative(nn.Module):
     """(f_S, out) for the tokens of one prompt, or (f_TxS, out)."""
     sampling.check_tokens(x_T, self.S, self.T)
     mask_TxT = jnp.where(jnp.tri(self.T, dtype=bool), 0, -jnp.inf)
-    h_TxD = jax.nn.one_hot(x_T, self.S, dtype=jnp.result_type(float))
-    if self.period:
-      place_T = jnp.arange(self.T) % self.period
-      place_TxP = jax.nn.one_hot(place_T, self.period, dtype=h_TxD.dtype)
-      h_TxD = jnp.concatenate([h_TxD, place_TxP], axis=1)
+    h_TxD = self._start(x_T)
     gauss, out, maps = nn.initializers.normal(self.noise), {}, []
     for layer, num_heads in enumerate(self.heads, start=1):
-      copies = [
-        part
-        for att in maps
-        for part in (att @ h_TxD, attention_by_distance(att, self.reach))
-      ]
-      h_TxD = jnp.concatenate([h_TxD, *copies], axis=1)
+      h_TxD = self._with_copies(h_TxD, maps)
       D = h_TxD.shape[1]
       A_HxDxD = self.param(f"A{layer}", gauss, (num_heads, D, D))
       U_HxDxR = self.param(f"U{layer}", gauss, (num_heads, D, self.reach))
@@ -81,15 +93,64 @@ class Relative(nn.Module):
         for A, U in zip(A_HxDxD, U_HxDxR, strict=True)
       ]
       out[f"attention_{layer}"] = jnp.stack(maps)
-    width = (1 + len(maps)) * h_TxD.shape[1]
-    W_DxS = self.param("W", nn.initializers.zeros, (width, self.S))
-    logits_TxS = layers.read_out(h_TxD, maps, W_DxS)
+    if self.read_out == "mixture":
+      f_TxS, out["gate"] = self._mixture(h_TxD, maps)
+    else:
+      width = (1 + len(maps)) * h_TxD.shape[1]
+      W_DxS = self.param("W", nn.initializers.zeros, (width, self.S))
+      out["logits_TxS"] = layers.read_out(h_TxD, maps, W_DxS)
+      f_TxS = jax.nn.softmax(out["logits_TxS"])
     if self.every:
-      out["logits_TxS"] = logits_TxS
-      return jax.nn.softmax(logits_TxS), out
+      return f_TxS, out
     last = f"attention_{len(self.heads)}"
-    out |= {last: out[last][:, -1], "logits_S": logits_TxS[-1]}
-    return jax.nn.softmax(out["logits_S"]), out
+    out[last] = out[last][:, -1]
+    if "gate" in out:
+      out["gate"] = out["gate"][-1]
+    if "logits_TxS" in out:
+      out["logits_S"] = out.pop("logits_TxS")[-1]
+    return f_TxS[-1], out
+
+  def streams(self, x_T: jax.Array, out: Mapping) -> list[jax.Array]:
+    """The stream that each layer reads: T x d_0, .., T x d_{L-1}.
+
+    Args:
+      x_T: tokens.
+      out: of the model for these tokens.
+    """
+    streams = [self._start(x_T)]
+    for layer in range(1, len(self.heads)):
+      maps = list(out[f"attention_{layer}"])
+      streams.append(self._with_copies(streams[-1], maps))
+    return streams
+
+  def _start(self, x_T) -> jax.Array:
+    """The tokens, and the place in an example if there is a period."""
+    h_TxD = jax.nn.one_hot(x_T, self.S, dtype=jnp.result_type(float))
+    if not self.period:
+      return h_TxD
+    place_T = jnp.arange(self.T) % self.period
+    place_TxP = jax.nn.one_hot(place_T, self.period, dtype=h_TxD.dtype)
+    return jnp.concatenate([h_TxD, place_TxP], axis=1)
+
+  def _with_copies(self, h_TxD, maps) -> jax.Array:
+    """The stream with what each head attends to."""
+    copies = [
+      part
+      for att in maps
+      for part in (att @ h_TxD, attention_by_distance(att, self.reach))
+    ]
+    return jnp.concatenate([h_TxD, *copies], axis=1)
+
+  def _mixture(self, h_TxD, maps) -> tuple[jax.Array, jax.Array]:
+    """The average law of the attended positions, and the weights of heads."""
+    H, D = len(maps), h_TxD.shape[1]
+    W_HxDxS = self.param("W", nn.initializers.zeros, (H, D, self.S))
+    f_HxTxS = jnp.stack(maps) @ jax.nn.softmax(h_TxD @ W_HxDxS)
+    gate_TxH = jnp.ones((self.T, 1))
+    if H > 1:
+      G_DxH = self.param("G", nn.initializers.zeros, (D, H))
+      gate_TxH = jax.nn.softmax(h_TxD @ G_DxH)
+    return jnp.einsum("th,hts->ts", gate_TxH, f_HxTxS), gate_TxH
 
   @property
   def first_layer_heads(self) -> int:
@@ -112,6 +173,16 @@ class Relative(nn.Module):
           title = f"{name}{layer}" + (f", head {head}" * (len(of_heads) > 1))
           matrices.append(blocks.ParameterBlock(title, matrix, rows, columns))
     rows = self._stream(self.heads[:-1])
+    if self.read_out == "mixture":
+      of_heads = np.asarray(params["W"])
+      for head, W in enumerate(of_heads, start=1):
+        title = "W" + f", head {head}" * (len(of_heads) > 1)
+        matrices.append(blocks.read_out(title, W, rows))
+      if "G" in params:
+        gate = [("head", len(of_heads))]
+        G = np.asarray(params["G"])
+        matrices.append(blocks.ParameterBlock("G", G, rows, gate))
+      return matrices
     copies = [
       (f"{name} {len(self.heads)}.{head}", size)
       for head in range(1, self.heads[-1] + 1)

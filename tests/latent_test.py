@@ -116,6 +116,15 @@ def test_the_average_is_weighted_by_the_posterior(case):
   np.testing.assert_allclose(even, f_NxMxS.mean(axis=1), atol=1e-5)
 
 
+def test_the_logit_average_is_a_normalized_geometric_mean(case):
+  graphs_M, law, root_law, log_NxM, f_NxMxS = case
+  powers = f_NxMxS ** special.softmax(log_NxM, 1)[..., None]
+  product_NxS = powers.prod(axis=1)
+  expected = product_NxS / product_NxS.sum(axis=1, keepdims=True)
+  found = _of_all(latent.logit_average, graphs_M, law, root_law)
+  np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 def test_the_most_likely_graph_has_the_largest_posterior(case):
   graphs_M, law, root_law, log_NxM, f_NxMxS = case
   found = _of_all(latent.most_likely_graph, graphs_M, law, root_law)
@@ -138,11 +147,16 @@ def test_the_average_has_the_least_expected_loss(case):
 
   average_NxS = _of_all(latent.model_average, graphs_M, law, root_law)
   least = loss(average_NxS)
-  for other in (latent.most_likely_graph, latent.even_mixture):
+  others = (
+    latent.most_likely_graph,
+    latent.even_mixture,
+    latent.logit_average,
+  )
+  for other in others:
     excess = loss(_of_all(other, graphs_M, law, root_law)) - least
     # With a query and a known kernel, all graphs have the same target.
     is_same = np.ptp(f_NxMxS, axis=1).max() == 0
-    assert abs(excess) < 1e-6 if is_same else excess > 1e-4
+    assert abs(excess) < 1e-6 if is_same else excess > 1e-5
   rng = np.random.default_rng(0)
   for _ in range(20):
     near = average_NxS * np.exp(0.3 * rng.normal(size=average_NxS.shape))
@@ -173,6 +187,7 @@ def _truncated(graphs_M, num):
     latent.model_average,
     latent.most_likely_graph,
     latent.even_mixture,
+    latent.logit_average,
   ],
 )
 def test_a_row_is_the_value_of_the_truncated_prompt(function, law_name):

@@ -17,8 +17,8 @@ def _float64():
     yield
 
 
-def _random(heads, reach=REACH, T=T):
-  model = models.Relative(S, T, heads, reach, every=True)
+def _random(heads, reach=REACH, T=T, **fields):
+  model = models.Relative(S, T, heads, reach, every=True, **fields)
   shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(T, int))
   rng = np.random.default_rng(0)
   params = jax.tree.map(
@@ -32,7 +32,7 @@ def _softmax(a):
   return weights / weights.sum(axis=-1, keepdims=True)
 
 
-def _dense(params, x_T, heads, reach):
+def _dense(params, x_T, heads, reach, read_out="softmax"):
   """(f_TxS, maps by layer), with loops over heads and pairs."""
   h, maps, T = np.eye(S)[x_T], [], len(x_T)
   for layer, num_heads in enumerate(heads, start=1):
@@ -49,8 +49,24 @@ def _dense(params, x_T, heads, reach):
       if layer < len(heads):
         copies.append(_by_distance(layer_maps[-1], reach))
     maps.append(np.stack(layer_maps))
+    if layer == len(heads) and read_out == "mixture":
+      return _dense_mixture(params, h, maps[-1]), maps
     h = np.concatenate([h, *copies], axis=1)
   return _softmax(h @ np.asarray(params["W"])), maps
+
+
+def _dense_mixture(params, h_TxD, maps_HxTxT):
+  """The law of each attended position, weighted by attention and gate."""
+  num_heads, T, _ = maps_HxTxT.shape
+  G = params.get("G", np.zeros((h_TxD.shape[1], num_heads)))
+  gate_TxH = _softmax(h_TxD @ np.asarray(G))
+  f_TxS = np.zeros((T, S))
+  for t in range(T):
+    for head in range(num_heads):
+      for j in range(t + 1):
+        law_S = _softmax(h_TxD[j] @ np.asarray(params["W"][head]))
+        f_TxS[t] += gate_TxH[t, head] * maps_HxTxT[head, t, j] * law_S
+  return f_TxS
 
 
 def _by_distance(map_TxT, reach):
@@ -79,6 +95,66 @@ def test_equals_its_formula(heads):
   }
   for layer, dense in enumerate(maps, start=1):
     np.testing.assert_allclose(out[f"attention_{layer}"], dense, atol=1e-12)
+
+
+@pytest.mark.parametrize("heads", [(1,), (1, 1), (2, 1, 3)])
+def test_mixture_equals_its_formula(heads):
+  model, params = _random(heads, read_out="mixture")
+  f_TxS, out = jax.jit(model.apply)({"params": params}, X_T)
+  expected_TxS, _ = _dense(params, X_T, heads, REACH, "mixture")
+  np.testing.assert_allclose(f_TxS, expected_TxS, atol=1e-12)
+  np.testing.assert_allclose(f_TxS.sum(axis=1), 1, atol=1e-12)
+  of_heads = {f"attention_{n}" for n in range(1, len(heads) + 1)}
+  assert set(out) == of_heads | {"gate"}
+  assert ("G" in params) == (heads[-1] > 1)
+  last = model.clone(every=False)
+  f_S, of_last = jax.jit(last.apply)({"params": params}, X_T)
+  np.testing.assert_allclose(f_S, f_TxS[-1], atol=1e-12)
+  assert set(of_last) == set(out)
+  np.testing.assert_array_equal(of_last["gate"], out["gate"][-1])
+
+
+@pytest.mark.parametrize("every", [True, False])
+def test_streams_are_those_of_the_formula(every):
+  model, params = _random((2, 1, 2), period=2)
+  model = model.clone(every=every)
+  _, out = jax.jit(model.apply)({"params": params}, X_T)
+  first, second, third = model.streams(jnp.asarray(X_T), out)
+  place_TxP = np.eye(2)[np.arange(T) % 2]
+  h_TxD = np.concatenate([np.eye(S)[X_T], place_TxP], axis=1)
+  np.testing.assert_array_equal(first, h_TxD)
+  for found, layer in ((second, 1), (third, 2)):
+    copies = []
+    for att in np.asarray(out[f"attention_{layer}"]):
+      copies += [att @ h_TxD, _by_distance(att, REACH)]
+    h_TxD = np.concatenate([h_TxD, *copies], axis=1)
+    np.testing.assert_allclose(found, h_TxD, atol=1e-12)
+  assert third.shape[1] == params["W"].shape[0] // 3
+
+
+def test_a_mixture_averages_laws_and_softmax_averages_logits():
+  """Even attention to two tokens; the logits have a constant that cancels."""
+  laws_SxS = np.array([[0.9, 0.1], [0.2, 0.8]])
+  logits_SxS = np.log(laws_SxS) + np.array([[0.0], [5.0]])
+  products = np.sqrt(laws_SxS.prod(axis=0))
+  zero = {"A1": jnp.zeros((1, 2, 2)), "U1": jnp.zeros((1, 2, 2))}
+  for read_out, W, expected_S in (
+    ("mixture", logits_SxS[None], [0.55, 0.45]),
+    (
+      "softmax",
+      np.pad(logits_SxS, ((2, 0), (0, 0))),
+      products / products.sum(),
+    ),
+  ):
+    model = models.Relative(2, 2, (1,), 2, read_out=read_out)
+    params = zero | {"W": jnp.asarray(W)}
+    f_S, _ = jax.jit(model.apply)({"params": params}, jnp.array([0, 1]))
+    np.testing.assert_allclose(f_S, expected_S, atol=1e-12)
+
+
+def test_refuses_an_unknown_read_out():
+  with pytest.raises(ValueError, match="got 'linear'"):
+    models.Relative(2, 2, (1,), 2, read_out="linear")  # pyright: ignore
 
 
 @pytest.mark.parametrize("heads", HEADS)
@@ -139,8 +215,9 @@ def test_distances_beyond_the_reach_have_the_last_score():
   )
 
 
-def test_gradients_are_finite_and_reach_every_parameter():
-  model, params = _random((2, 1))
+@pytest.mark.parametrize("read_out", models.READ_OUTS)
+def test_gradients_are_finite_and_reach_every_parameter(read_out):
+  model, params = _random((2, 2), read_out=read_out)
 
   def loss(params):
     f_TxS, _ = model.apply({"params": params}, X_T)
@@ -194,6 +271,19 @@ def test_attributes_and_blocks():
   names = [name for name, _ in matrices[-1].row_blocks]
   stream = ["token", "token 1.1", "distance 1.1", "token 1.2", "distance 1.2"]
   assert names == [*stream, *(f"{name} 2.1" for name in stream)]
+
+
+def test_blocks_of_a_mixture():
+  model = models.Relative(2, 3, (1, 2), 4, read_out="mixture")
+  params = model.init(jax.random.key(0), jnp.zeros(3, int))["params"]
+  *_, first, second, gate = model.parameter_blocks(params)
+  titles = [first.title, second.title, gate.title]
+  assert titles == ["W, head 1", "W, head 2", "G"]
+  stream = ["token", "token 1.1", "distance 1.1"]
+  for block in (first, second, gate):
+    assert [name for name, _ in block.row_blocks] == stream
+    assert block.matrix.shape == (2 + 2 + 4, 2)
+  assert gate.column_blocks == [("head", 2)]
 
 
 def test_refuses_wrong_tokens():

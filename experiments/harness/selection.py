@@ -11,6 +11,7 @@ import numpy as np
 from experiments.harness import verdicts
 from icl_causal import latent
 from icl_causal import metrics
+from icl_causal import models
 from icl_causal import runs
 from icl_causal import training
 from icl_causal.analysis import selection
@@ -34,6 +35,7 @@ FIELDS: dict[str, Any] = {
   "last_correlation": float | None,
   "on_true": float,
   "evidence": float | None,
+  "probes": list,
   "positions": list,
   "gap_by_position": list,
   "slope_by_position": list,
@@ -50,25 +52,29 @@ def line(run: runs.Run, num_prompts: int) -> dict:
   `gap` is the loss minus that of the Bayes predictor, averaged over positions:
   those from which on every graph has had a parent to show, and whose next token
   has one; `last` is the gap at the last position. Their errors are over
-  prompts. `correlation` is between the attention of the last layer, the mean
-  over its heads, and the weights with which the Bayes predictor averages
-  tokens, over prompts, positions and candidates; `last_correlation` is that at
-  the last position.
+  prompts. `correlation` is between the attention of the last layer and the
+  weights with which the Bayes predictor averages tokens, over prompts,
+  positions and candidates; `last_correlation` is that at the last position.
+  Attention is the mean over heads, or their average by the gate of a mixture.
   These weights are `selection.parent_posterior`, or `successor_posterior` if
   the kernel is new. `on_true` is the attention on what the true graph copies.
   `slope_by_position` is of the logarithms of attention and weight, and
   `calibration` the mean attention by level of the weight. `evidence` is the
-  share of variance of the log-likelihoods that layer 2 explains at the last
-  position, or None with fewer than three layers. A correlation or slope of
-  constant values, and a level without entries, is None.
+  share of variance of the log-likelihoods of the next token's parents that
+  layer 2 explains at the last position, or None with fewer than three layers.
+  `probes` are the shares of a linear probe of the stream after each layer but
+  the last, fitted on half of the prompts; none without relative positions. A
+  correlation or slope of constant values, and a level without entries, is None.
   """
-  total, gaps = None, []
+  total, gaps, streams, targets = None, [], [], []
   size, x_NxT = run.config.eval.batch_size, run.prompts(num_prompts)
   measure = jax.jit(functools.partial(_measure, run))
   for start in range(0, num_prompts, size):
     part = jax.tree.map(lambda a: a[start : start + size], x_NxT)  # noqa: B023
-    found, gap_BxT = measure(run.newest, part)
+    found, gap_BxT, streams_B, log_BxT = measure(run.newest, part)
     gaps.append(np.asarray(gap_BxT))
+    streams.append(streams_B)
+    targets.append(log_BxT)
     found = jax.tree.map(lambda a: np.asarray(a, float), found)
     total = found if total is None else jax.tree.map(np.add, total, found)
   assert total is not None
@@ -81,6 +87,7 @@ def line(run: runs.Run, num_prompts: int) -> dict:
   every = selection.Moments(*(a_T.sum() for a_T in rows))
   slope_T, _ = selection.slope_and_correlation(logs)
   _, correlation_T = selection.slope_and_correlation(weights)
+  y_NxT = np.concatenate(targets)
   counts, at_level = total["level_counts"], total["level_attention"]
   calibration = np.where(counts, at_level / np.maximum(counts, 1), np.nan)
   return {
@@ -98,6 +105,10 @@ def line(run: runs.Run, num_prompts: int) -> dict:
     "last_correlation": _numbers(correlation_T[-1]),
     "on_true": float(total["on_true"][positions].mean() / num_prompts),
     "evidence": _explained(total),
+    "probes": [
+      round(selection.linear_probe(np.concatenate(h), y_NxT), 5)
+      for h in zip(*streams, strict=True)
+    ],
     "positions": positions.tolist(),
     "gap_by_position": _numbers(gap_NxT.mean(axis=0, dtype=float)),
     "slope_by_position": _numbers(slope_T[positions]),
@@ -149,32 +160,67 @@ def table(lines: Sequence[Mapping]) -> tuple[list[str], list[list]]:
   Each seed has test prompts of its own, so the errors include both; all seeds
   share the kernel if it is fixed.
   """
-  fields = ("gap", "last", "last_correlation", "correlation", "evidence")
   header = ["model", "heads", "T", "stage", "seeds", "Bayes"]
-  for field in fields:
-    header += [field.replace("_", " "), f"error of {field.replace('_', ' ')}"]
-  header += ["largest gap", "largest last"]
-  groups: dict[tuple, list[Mapping]] = {}
-  for one in lines:
-    name = tuple(one[field] for field in ("model", "heads", "T", "stage"))
-    groups.setdefault(name, []).append(one)
+  for field in ("gap", "last"):
+    header += [field, f"error of {field}", f"largest {field}"]
   rows = []
-  for name, group in groups.items():
+  for name, group in _grouped(lines).items():
     row = [*name, len(group), verdicts.mean_over(group, "bayes", "seeds").value]
-    for field in fields:
-      values = [one[field] for one in group]
-      if None in values:
-        row += [None, None]
-      else:
-        found = verdicts.mean_over(group, field, "seeds")
-        row += [found.value, found.error]
-    row += [max(one[field] for one in group) for field in ("gap", "last")]
+    for field in ("gap", "last"):
+      found = verdicts.mean_over(group, field, "seeds")
+      row += [found.value, found.error, max(one[field] for one in group)]
     rows.append(row)
   return header, rows
 
 
-def _measure(run: runs.Run, params, prompts) -> tuple[dict, jax.Array]:
-  """Sums over a batch of prompts, and the gap to Bayes, B x T."""
+def inside(lines: Sequence[Mapping]) -> tuple[list[str], list[list]]:
+  """Header and rows of what the layers hold: means over seeds, with errors."""
+  fields = ("correlation", "last correlation", "evidence")
+  fields += ("probe 1", "probe 2", "probe 3")
+  header = ["model", "heads", "T", "stage"]
+  for field in fields:
+    header += [field, f"error of {field}"]
+  rows = []
+  for name, group in _grouped(lines).items():
+    row: list = [*name]
+    numbers = [_named(one) for one in group]
+    for field in fields:
+      if any(one.get(field) is None for one in numbers):
+        row += [None, None]
+      else:
+        found = verdicts.mean_over(numbers, field, "seeds")
+        row += [found.value, found.error]
+    rows.append(row)
+  return header, rows
+
+
+def _grouped(lines: Sequence[Mapping]) -> dict[tuple, list[Mapping]]:
+  """The lines of each model, length and stage."""
+  groups: dict[tuple, list[Mapping]] = {}
+  for one in lines:
+    name = tuple(one[field] for field in ("model", "heads", "T", "stage"))
+    groups.setdefault(name, []).append(one)
+  return groups
+
+
+def _named(line: Mapping) -> dict:
+  """The numbers of `inside` by the names of its columns."""
+  probes = {f"probe {n}": share for n, share in enumerate(line["probes"], 1)}
+  of_line = {
+    name: line[name.replace(" ", "_")]
+    for name in ("seed", "correlation", "last correlation", "evidence")
+  }
+  return of_line | probes
+
+
+def _measure(run: runs.Run, params, prompts) -> tuple:
+  """Measures of a batch of prompts.
+
+  Returns:
+    Sums over prompts; the gap to Bayes, B x T; the streams at the last position
+    after each layer but the last, B x D; and there the log-likelihoods of
+    the candidates for the next token's parent, B x T.
+  """
   is_new = build.is_dirichlet(run.config)
   S, law = run.config.prior.S, build.known_law(run.config)
   root_law = run.config.prior.root_law
@@ -188,6 +234,8 @@ def _measure(run: runs.Run, params, prompts) -> tuple[dict, jax.Array]:
     bayes_TxS = latent.model_average(*given)
     w_TxM = latent.graph_posterior(*given)
     true_TxM = jnp.zeros_like(w_TxM).at[:, graph_index].set(1)
+    parent_TxT = selection.parent_posterior(w_TxM, run.graph)
+    log_TxT = selection.contrasts(parent_TxT, can_be_TxT)
     if is_new:
       weight_TxT, true_TxT = (
         selection.successor_posterior(x_T, w, run.graph)
@@ -195,11 +243,10 @@ def _measure(run: runs.Run, params, prompts) -> tuple[dict, jax.Array]:
       )
       mask_TxT = weight_TxT > 0
     else:
-      weight_TxT, true_TxT = (
-        selection.parent_posterior(w, run.graph) for w in (w_TxM, true_TxM)
-      )
+      weight_TxT = parent_TxT
+      true_TxT = selection.parent_posterior(true_TxM, run.graph)
       mask_TxT = can_be_TxT
-    att_TxT = out[last].mean(axis=0)
+    att_TxT = jnp.einsum("th,htj->tj", gate_of(out, last), out[last])
     bayes_T = loss(bayes_TxS, y_TxS)
     level_TxT = jnp.digitize(weight_TxT, jnp.asarray(_LEVELS[1:-1]))
     level_TxTxC = jax.nn.one_hot(level_TxT, len(_LEVELS) - 1)
@@ -215,28 +262,38 @@ def _measure(run: runs.Run, params, prompts) -> tuple[dict, jax.Array]:
       "on_true": (att_TxT * (true_TxT > 0)).sum(axis=1),
       "level_counts": level_TxTxC.sum(axis=(0, 1)),
       "level_attention": (level_TxTxC * att_TxT[..., None]).sum(axis=(0, 1)),
-      **_second_layer(run, out, w_TxM),
+      **_second_layer(run, out, parent_TxT),
     }
-    return found, loss(f_TxS, y_TxS) - bayes_T
+    streams = []
+    if isinstance(run.model, models.Relative):
+      streams = [h_TxD[-1] for h_TxD in run.model.streams(x_T, out)[1:]]
+    return found, loss(f_TxS, y_TxS) - bayes_T, streams, log_TxT[-1]
 
-  found, gap_BxT = jax.vmap(one)(prompts.x_T, prompts.y_S, prompts.graph_index)
-  return jax.tree.map(lambda a: a.sum(axis=0), found), gap_BxT
+  found, *each = jax.vmap(one)(prompts.x_T, prompts.y_S, prompts.graph_index)
+  return jax.tree.map(lambda a: a.sum(axis=0), found), *each
 
 
-def _second_layer(run: runs.Run, out: Mapping, w_TxM) -> dict:
+def gate_of(out: Mapping, last: str) -> jax.Array:
+  """The weights of the heads of the last layer, T x H: even without a gate."""
+  H, T, _ = out[last].shape
+  return out.get("gate", jnp.full((T, H), 1 / H))
+
+
+def _second_layer(run: runs.Run, out: Mapping, parent_TxT) -> dict:
   """Sums for `_explained`: products of evidence and log-likelihoods."""
   if len(run.config.model.heads) < 3:
     return {}
-  M = w_TxM.shape[1]
+  on_parent_TxM = selection.attention_on_graphs(parent_TxT, run.graph)
+  M = on_parent_TxM.shape[1]
   maps = (out["attention_1"], out["attention_2"][:, -1:])
   collected_HxM = selection.evidence(*maps, run.graph)[..., 0, :].reshape(-1, M)
   x_HxM = collected_HxM - collected_HxM.mean(axis=1, keepdims=True)
-  y_M = selection.contrasts(w_TxM[-1], jnp.ones(M, bool))
+  y_M = selection.contrasts(on_parent_TxM[-1], jnp.ones(M, bool))
   return {"xx": x_HxM @ x_HxM.T, "xy": x_HxM @ y_M, "yy": y_M @ y_M}
 
 
 def _explained(total: Mapping) -> float | None:
-  """The share of variance of the log-likelihoods that layer 2 explains.
+  """The share of variance of log-likelihoods that layer 2 explains.
 
   By least squares with a coefficient for each head of layer 1 and each of layer
   2, over prompts and graphs.

@@ -5,7 +5,8 @@ In every prompt a graph is drawn from a list (configs/latent.py). The tasks are
 prompt; and `trees`, with the known kernel. The lines are
 
 - `uniform`; `even mixture`, the mean over graphs of their predictions; `most
-  likely graph`; `Bayes`, the exact posterior (`latent.model_average`); `graph
+  likely graph`; `logits averaged`, the softmax of the log-predictions, averaged
+  by the exact posterior; `Bayes`, the predictions averaged by it; `graph
   known`; and `entropy`, graph and kernel known;
 - in `lags`, the transformer of Proposition 1 of D'Angelo et al. (2025),
   `beta = ..`, whose scores are means over positions, and ours, `c = ..`, whose
@@ -176,6 +177,7 @@ def predictors(config: build.Config, task: Task) -> dict[str, Callable]:
     "uniform": lambda x_T: running.uniform(len(x_T), S),
     "even mixture": line(latent.even_mixture),
     "most likely graph": line(latent.most_likely_graph),
+    "logits averaged": line(latent.logit_average),
     "Bayes": line(latent.model_average),
   }
   if task.name == "lags":
@@ -315,7 +317,7 @@ def panels_of(
   best = by_name["Bayes"]
   simple = [name for name in names if name in _BASELINES]
   others = [name for name in names if "=" in name]
-  above = ["most likely graph", *(others or ["even mixture"])]
+  above = ["most likely graph", "logits averaged", *others]
   kernel = "one kernel" if np.ndim(task.law) else f"alpha = {task.law:g}"
   title = f"{task.name}: S = {task.S}, {kernel}, T = {len(is_counted_T)}"
   return [

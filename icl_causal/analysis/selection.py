@@ -126,6 +126,31 @@ def contrasts(weights_TxT, mask_TxT, floor=1e-6) -> jax.Array:
   return jnp.where(mask_TxT, log_TxT - mean_T[..., None], 0)
 
 
+def linear_probe(h_NxD, y_NxC) -> float:
+  """The share of variance of y that a linear function of h explains.
+
+  Least squares on the first half of the samples, measured on the second. 0 is
+  a constant; it may be negative.
+
+  Args:
+    h_NxD: features, such as the residual stream of N prompts.
+    y_NxC: targets, such as log-likelihoods.
+
+  Raises:
+    ValueError: if the targets are constant.
+  """
+  h, y = np.asarray(h_NxD, float), np.asarray(y_NxC, float)
+  half = len(h) // 2
+  mean = y[:half].mean(axis=0)
+  variance = ((y[half:] - mean) ** 2).sum()
+  if variance <= _NONE * y[half:].size:
+    raise ValueError("the targets of a probe must vary")
+  features = np.concatenate([h, np.ones((len(h), 1))], axis=1)
+  coefficients = np.linalg.lstsq(features[:half], y[:half])[0]
+  rest = y[half:] - features[half:] @ coefficients
+  return float(1 - (rest**2).sum() / variance)
+
+
 class Moments(NamedTuple):
   """Sums over entries, by row, from which fits of y on x follow.
 

@@ -42,6 +42,7 @@ VALUES: dict[str, Any] = {
   "noise": 0.1,
   "period": 2,
   "reach": 4,
+  "read_out": "mixture",
   "beta0": 0.5,
   "width": 16,
   "mlp": "residual",

@@ -50,7 +50,8 @@ def known(tmp_path_factory):
 def fresh(tmp_path_factory):
   """(run, line) with a new kernel in every prompt and two layers."""
   folder = tmp_path_factory.mktemp("fresh")
-  run = _trained(folder, "fresh", **{"model.heads": (2, 1)})
+  changes = {"model.heads": (2, 2), "train.learning_rate": 0.5}
+  run = _trained(folder, "fresh", **changes)
   return run, selection.line(run, 32)
 
 
@@ -178,11 +179,38 @@ def test_the_second_layer_explains_a_share_of_the_log_likelihoods(known):
   assert line["evidence"] == pytest.approx(share, rel=1e-2)
 
 
+def test_probes_are_fitted_on_half_of_the_prompts(known):
+  """By ridge regression with next to no penalty, from the normal equations."""
+  run, line = known
+  (prompts, _, out), _, w_NxTxM = _laws(run)
+  log_NxM = np.log(np.maximum(w_NxTxM[:, -1], 1e-6))
+  y_NxM = log_NxM - log_NxM.mean(axis=1, keepdims=True)
+  center_M = y_NxM[:16].mean(axis=0)
+  shares = []
+  for layer in (1, 2):
+    h_NxD = np.stack(
+      [
+        run.model.streams(x_T, jax.tree.map(lambda a: a[n], out))[layer][-1]  # noqa: B023
+        for n, x_T in enumerate(prompts.x_T)
+      ]
+    ).astype(float)
+    mean_D = h_NxD[:16].mean(axis=0)
+    fit = (h_NxD[:16] - mean_D).T
+    kernel = fit.T @ fit + 1e-9 * np.eye(16)
+    dual = np.linalg.solve(kernel, y_NxM[:16] - center_M)
+    found = center_M + (h_NxD[16:] - mean_D) @ fit @ dual
+    rest = ((y_NxM[16:] - found) ** 2).sum()
+    shares.append(1 - rest / ((y_NxM[16:] - center_M) ** 2).sum())
+  np.testing.assert_allclose(line["probes"], shares, rtol=0.02, atol=0.02)
+
+
 def test_a_new_kernel_is_compared_with_the_successors(fresh):
   """Tokens whose parents have the state of the next token's parent."""
   run, line = fresh
   (prompts, _, out), _, w_NxTxM = _laws(run)
-  att_NxTxT = out["attention_2"].mean(axis=1)
+  # Averaged by the gate of the mixture, which is not even.
+  att_NxTxT = np.einsum("nth,nhtj->ntj", out["gate"], out["attention_2"])
+  assert np.ptp(out["gate"], axis=2).max() > 0.1
   parents = _parents(run)
   weights, shares, on_true = [], [], []
   for n, x_T in enumerate(prompts.x_T):
@@ -227,24 +255,35 @@ def _line(model, seed, **more) -> dict[str, Any]:
     "last_correlation": 0.75,
     "on_true": 0.25,
     "evidence": None,
+    "probes": [0.1],
   }
   of_run = {"model": model, "heads": "(2, 1)", "T": 32, "stage": "trained"}
   return {**of_run, "seed": seed, **values, **more}
 
 
-def test_the_table_has_means_over_seeds():
-  lines = [_line("deep", seed, evidence=0.9) for seed in (0, 1)]
+def test_the_tables_have_means_over_seeds():
+  lines = [
+    _line("deep", seed, evidence=0.9, probes=[0.1, 0.2 + 0.2 * seed])
+    for seed in (0, 1)
+  ]
   lines += [_line("two_layers", 0), _line("two_layers", 1)]
   header, rows = selection.table(lines)
   assert header[:6] == ["model", "heads", "T", "stage", "seeds", "Bayes"]
   deep, flat = (dict(zip(header, row, strict=True)) for row in rows)
   assert (deep["model"], deep["seeds"], deep["Bayes"]) == ("deep", 2, 1.5)
-  assert deep["gap"] == pytest.approx(0.2)
+  assert deep["gap"] == flat["gap"] == pytest.approx(0.2)
   assert deep["error of gap"] == pytest.approx(0.1)
-  assert deep["evidence"] == pytest.approx(0.9)
   assert deep["largest gap"] == pytest.approx(0.3)
   assert deep["largest last"] == pytest.approx(0.3)
+  header, rows = selection.inside(lines)
+  deep, flat = (dict(zip(header, row, strict=True)) for row in rows)
+  assert deep["evidence"] == pytest.approx(0.9)
   assert flat["evidence"] is flat["error of evidence"] is None
+  assert deep["last correlation"] == pytest.approx(0.75)
+  assert (deep["probe 1"], flat["probe 1"]) == (0.1, 0.1)
+  assert deep["probe 2"] == pytest.approx(0.3)
+  assert deep["error of probe 2"] == pytest.approx(0.1)
+  assert flat["probe 2"] is None
 
 
 @pytest.mark.parametrize("task", configs_selection.TASKS)
