@@ -37,6 +37,8 @@ def main():
   app.use_cores(app.cores())
   config = app.config()
   workdir = app.workdir(f"recipes-{config.task}")
+  if flags.FLAGS.films and is_latent(config.base):
+    raise app.Refused("--films: layer 1 of a latent graph has no graph to show")
   runs_of = planned(config, workdir)
   stop = signals.install_handlers()
   if flags.FLAGS.films:
@@ -126,19 +128,14 @@ def _table_of_latent(
 ) -> tuple[list[str], list[list]]:
   """Header and rows for a latent graph: the excess over the Bayes predictor."""
   header = ["recipe", "runs", "gap to Bayes", "std. error", "least", "largest"]
-  header += ["steps", "seconds a run"]
+  header += ["steps"]
   rows = []
   for name, group in runs_of.items():
     results = suite.read_results(group)
     gap = verdicts.mean_over(results, "excess_over_exact", "seeds")
     gaps = [row["excess_over_exact"] for row in results]
-    wall_seconds = sum(row["wall_seconds"] for row in results)
-    rows.append(
-      [
-        *(name, len(results), gap.value, gap.error, min(gaps), max(gaps)),
-        *(results[0]["steps"], wall_seconds / len(results) ** 2),
-      ]
-    )
+    cells = [name, len(results), gap.value, gap.error, min(gaps), max(gaps)]
+    rows.append([*cells, results[0]["steps"]])
   return header, rows
 
 

@@ -51,6 +51,34 @@ def test_a_table_of_all_recipes(task, tmp_path):
     assert asymmetry == "-" if task != "forests" else 0 <= asymmetry <= 1
 
 
+def test_the_table_of_a_latent_graph_has_the_gap_to_bayes(tmp_path):
+  config = recipes_configs.get_config("lags").unlock()
+  config.base.graph.T = 8
+  config.base.eval.update(test_size=32, batch_size=16, posterior_prompts=32)
+  small = {"steps": 8, "eval_every": 4, "batch_size": 8}
+  config.seeds = (1, 2)
+  config.recipes = tuple(
+    (name, {**model, "heads": (1, 1)}, {**train, **small})
+    for name, model, train in config.recipes[5:7]
+  )
+  runs_of = recipes.planned(config, tmp_path)
+  prompts = {run.config.eval.seed for run in runs_of[config.recipes[0][0]]}
+  assert prompts == {1, 2}
+  suite.train(runs_of, signals.never, at_once=1)
+  header, rows = recipes.table(runs_of)
+  for (name, *_), cells in zip(config.recipes, rows, strict=True):
+    row = dict(zip(header, cells, strict=True))
+    gaps = [
+      result["excess_over_exact"]
+      for result in suite.read_results(runs_of[name])
+    ]
+    assert (row["recipe"], row["runs"], row["steps"]) == (name, 2, 8)
+    assert row["gap to Bayes"] == pytest.approx(sum(gaps) / 2)
+    assert row["std. error"] == pytest.approx(abs(gaps[0] - gaps[1]) / 2)
+    assert (row["least"], row["largest"]) == (min(gaps), max(gaps))
+  assert rows[0][2] != rows[1][2]
+
+
 def test_steps_of_a_film():
   assert recipes.film_steps(2048) == [16, 64, 256, 1024, 2048]
   assert recipes.film_steps(1024) == [16, 64, 256, 1024]

@@ -219,3 +219,24 @@ def test_several_parents_are_refused():
     selection.candidates(graphs_M)
   with pytest.raises(AssertionError):
     selection.candidates(graphs.chain(5))
+
+
+def test_a_probe_finds_a_linear_function_on_other_samples():
+  """Signal x_0 - 2 x_1 of variance 5, noise of variance 1."""
+  rng = np.random.default_rng(0)
+  x_NxD = rng.normal(size=(4000, 3))
+  signal_N = 7 + x_NxD[:, 0] - 2 * x_NxD[:, 1]
+  y_Nx2 = np.stack([signal_N, np.full(4000, 3.0)], axis=1)
+  assert selection.linear_probe(x_NxD, y_Nx2) == pytest.approx(1, abs=1e-9)
+  y_Nx2[:, 0] += rng.normal(size=4000)
+  assert selection.linear_probe(x_NxD, y_Nx2) == pytest.approx(5 / 6, abs=0.02)
+  # What the first half alone can explain does not count.
+  assert selection.linear_probe(x_NxD[:, 2:], y_Nx2) < 0.01
+  doubled = np.concatenate([x_NxD, x_NxD], axis=1)  # dependent features
+  assert selection.linear_probe(doubled, y_Nx2) == pytest.approx(
+    selection.linear_probe(x_NxD, y_Nx2), abs=1e-9
+  )
+  noise_NxD = rng.normal(size=(60, 29))
+  assert selection.linear_probe(noise_NxD, y_Nx2[:60]) < 0
+  with pytest.raises(ValueError, match="targets of a probe must vary"):
+    selection.linear_probe(x_NxD, np.ones((4000, 2)))

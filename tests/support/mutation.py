@@ -685,6 +685,26 @@ FAULTS = (
   ),
   Fault("icl_causal/analysis/selection", "xy - x * y / n", "xy - x * x / n"),
   Fault(
+    "icl_causal/analysis/selection",
+    "rest = y[half:] - features[half:] @",
+    "rest = y[:half] - features[:half] @",
+  ),
+  Fault(
+    "icl_causal/relative",
+    "jnp.stack(maps) @ jax.nn.softmax(h_TxD @ W_HxDxS)",
+    "jax.nn.softmax(jnp.stack(maps) @ (h_TxD @ W_HxDxS))",
+  ),
+  Fault(
+    "icl_causal/relative",
+    "gate_TxH = jax.nn.softmax(h_TxD @ G_DxH)",
+    "gate_TxH = jax.nn.softmax(h_TxD @ G_DxH, axis=0)",
+  ),
+  Fault(
+    "icl_causal/latent",
+    "f_TxS = jax.nn.softmax(logits_TxS)",
+    "f_TxS = logits_TxS",
+  ),
+  Fault(
     "icl_causal/analysis/recovery",
     "is_edge_TxK[i].any() or in_any_TxT[i, top]",
     "is_edge_TxK[i].any()",
