@@ -65,11 +65,11 @@ def get_config(variant_and_tier: str = "lags") -> ConfigDict:
     "heads": heads,
     "reach": reach,
     "period": period,
-    "noise": 0.2,
+    "noise": 0.5 if variant == "trees" else 0.2,
     "read_out": "mixture",
   }
   config.train = {
-    "steps": 9600,
+    "steps": 4800 if variant == "fresh" else 9600,
     "batch_size": 64,
     "eval_every": 400,
     "optimizer": "clipped_adamw",

@@ -73,7 +73,7 @@ _BASES = {
   "standard_chain": (standard, "chain", 2**11, 2**9),
   "standard_pairs": (standard, "pairs", 2**11, 2**9),
   "standard_random": (standard, "random", 2**11, 2**9),
-  "lags": (latent, "lags", 2**12, 2**6),
+  "lags": (latent, "lags", 2**11, 2**6),
   "trees": (latent, "trees", 2**12, 2**6),
 }
 _OF_STANDARD = {
@@ -100,12 +100,9 @@ _OF_LAGS = {
   "Adam .03, mixture, noise .2": _LAGS,
   "Adam .01": {"train": _clipped(0.01)},
   "Adam .1": {"train": _clipped(0.1)},
-  "not clipped": {"train": {**_ADAM, "learning_rate": 0.03, "b2": 0.99}},
-  "b2 = .999": {"train": _clipped(0.03, b2=0.999)},
   "noise .02": {**_LAGS, "noise": 0.02},
   "softmax": {**_LAGS, "read_out": "softmax"},
   "softmax, noise .02": {**_LAGS, "read_out": "softmax", "noise": 0.02},
-  "heads (1, 1, 1)": {**_LAGS, "heads": (1, 1, 1)},
   "heads (1, 3, 1)": {**_LAGS, "heads": (1, 3, 1)},
   "absolute positions, (1, 3, 1), softmax, noise .02": {
     **_LAGS,
@@ -116,7 +113,6 @@ _OF_LAGS = {
     "heads": (4, 1),
     "train": _clipped(0.01),
   },
-  "two layers, (4, 1), Adam .1": {"heads": (4, 1), "train": _clipped(0.1)},
   "two layers, (4, 1), softmax": {
     **_LAGS,
     "heads": (4, 1),
@@ -125,21 +121,16 @@ _OF_LAGS = {
   "two layers, (4, 4)": {**_LAGS, "heads": (4, 4)},
 }
 _OF_TREES = {
-  "Adam .02, mixture, noise .2": _TREES,
+  "Adam .02, mixture, noise .5": _TREES,
   "Adam .005": {"train": _clipped(0.005)},
   "Adam .05": {"train": _clipped(0.05)},
   "decay .03": {"train": _clipped(0.02, weight_decay=0.03)},
+  "noise .2": {**_TREES, "noise": 0.2},
   "noise .02": {**_TREES, "noise": 0.02},
   "softmax": {**_TREES, "read_out": "softmax"},
   "softmax, noise .02": {**_TREES, "read_out": "softmax", "noise": 0.02},
-  "heads (4, 1, 1)": {**_TREES, "heads": (4, 1, 1)},
   "two layers, (1, 1)": {**_TREES, "heads": (1, 1)},
-  "two layers, (4, 1)": {**_TREES, "heads": (4, 1)},
-  "two layers, (4, 1), softmax": {
-    **_TREES,
-    "heads": (4, 1),
-    "read_out": "softmax",
-  },
+  "two layers, (4, 4)": {**_TREES, "heads": (4, 4)},
 }
 _RECIPES = {
   "lags": _OF_LAGS,

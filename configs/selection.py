@@ -16,7 +16,8 @@ from configs import latent
 from configs import variants
 
 TASKS = latent.VARIANTS
-_TWO_LAYERS = {"lags": (4, 1), "fresh": (2, 4), "trees": (1, 1)}
+# The best of configs/recipes.py:lags.
+_TWO_LAYERS = {"lags": (4, 4), "fresh": (2, 4), "trees": (4, 4)}
 
 
 def get_config(task_and_tier: str = "lags") -> ConfigDict:
