@@ -121,11 +121,14 @@ _OF_LAGS = {
   "two layers, (4, 4)": {**_LAGS, "heads": (4, 4)},
 }
 _OF_TREES = {
-  "Adam .02, mixture, noise .5": _TREES,
+  "Adam .02, mixture, noise .2": _TREES,
   "Adam .005": {"train": _clipped(0.005)},
   "Adam .05": {"train": _clipped(0.05)},
-  "decay .03": {"train": _clipped(0.02, weight_decay=0.03)},
-  "noise .2": {**_TREES, "noise": 0.2},
+  "attention to itself": {**_TREES, "strict": False},
+  "attention to itself, decay .03": {
+    "strict": False,
+    "train": _clipped(0.02, weight_decay=0.03),
+  },
   "noise .02": {**_TREES, "noise": 0.02},
   "softmax": {**_TREES, "read_out": "softmax"},
   "softmax, noise .02": {**_TREES, "read_out": "softmax", "noise": 0.02},

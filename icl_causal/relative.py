@@ -52,6 +52,8 @@ class Relative(nn.Module):
     every: whether to predict at every position.
     period: if not 0, the stream starts with the one-hot position modulo this
       number, too: the place in an example, for examples of one length.
+    strict: whether the layers before the last attend to earlier positions only;
+      the first position attends to itself. The stream has the own token anyway.
     read_out: `softmax` or `mixture`. In place of logits, a mixture has the
       weights of the heads of the last layer in `out`, `gate`: T x H_L with
       `every`, H_L without.
@@ -64,6 +66,7 @@ class Relative(nn.Module):
   noise: float = 0.0
   every: bool = False
   period: int = 0
+  strict: bool = False
   read_out: ReadOut = "softmax"
 
   def __post_init__(self):
@@ -78,12 +81,17 @@ class Relative(nn.Module):
   def __call__(self, x_T: jax.Array) -> tuple[jax.Array, dict]:
     """(f_S, out) for the tokens of one prompt, or (f_TxS, out)."""
     sampling.check_tokens(x_T, self.S, self.T)
-    mask_TxT = jnp.where(jnp.tri(self.T, dtype=bool), 0, -jnp.inf)
+    causal_TxT = jnp.where(jnp.tri(self.T, dtype=bool), 0, -jnp.inf)
+    itself_T = jnp.where(jnp.arange(self.T) > 0, -jnp.inf, 0)
     h_TxD = self._start(x_T)
     gauss, out, maps = nn.initializers.normal(self.noise), {}, []
     for layer, num_heads in enumerate(self.heads, start=1):
       h_TxD = self._with_copies(h_TxD, maps)
       D = h_TxD.shape[1]
+      is_last = layer == len(self.heads)
+      mask_TxT = causal_TxT
+      if self.strict and not is_last:
+        mask_TxT += jnp.diag(itself_T)
       A_HxDxD = self.param(f"A{layer}", gauss, (num_heads, D, D))
       U_HxDxR = self.param(f"U{layer}", gauss, (num_heads, D, self.reach))
       maps = [

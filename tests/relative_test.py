@@ -152,6 +152,22 @@ def test_a_mixture_averages_laws_and_softmax_averages_logits():
     np.testing.assert_allclose(f_S, expected_S, atol=1e-12)
 
 
+def test_strict_layers_attend_to_earlier_positions():
+  """All but the last; what they copy is that of the renormalized attention."""
+  model, params = _random((2, 1, 1))
+  _, loose = jax.jit(model.apply)({"params": params}, X_T)
+  strict = model.clone(strict=True)
+  _, out = jax.jit(strict.apply)({"params": params}, X_T)
+  without = np.array(loose["attention_1"]) * (1 - np.eye(T))
+  without[:, 0, 0] = 1
+  without /= without.sum(axis=2, keepdims=True)
+  np.testing.assert_allclose(out["attention_1"], without, atol=1e-12)
+  second = np.asarray(out["attention_2"][0])
+  assert (np.diag(second)[1:] == 0).all()
+  assert second[0, 0] == 1
+  assert (np.diag(out["attention_3"][0]) > 0).all()
+
+
 def test_refuses_an_unknown_read_out():
   with pytest.raises(ValueError, match="got 'linear'"):
     models.Relative(2, 2, (1,), 2, read_out="linear")  # pyright: ignore

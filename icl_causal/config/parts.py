@@ -184,6 +184,7 @@ MODELS: dict[str, Part] = {
       "reach": fields.at_least(2),
       "period": fields.at_least(0),
       "noise": fields.NOT_NEGATIVE,
+      "strict": fields.FLAG,
       "read_out": fields.one_of(models.READ_OUTS),
     },
     (_needs_layers, _needs_closed_posterior),

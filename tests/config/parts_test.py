@@ -43,6 +43,7 @@ VALUES: dict[str, Any] = {
   "period": 2,
   "reach": 4,
   "read_out": "mixture",
+  "strict": True,
   "beta0": 0.5,
   "width": 16,
   "mlp": "residual",
