@@ -125,14 +125,8 @@ _OF_TREES = {
   "Adam .005": {"train": _clipped(0.005)},
   "Adam .05": {"train": _clipped(0.05)},
   "attention to itself": {**_TREES, "strict": False},
-  "attention to itself, decay .03": {
-    "strict": False,
-    "train": _clipped(0.02, weight_decay=0.03),
-  },
   "noise .02": {**_TREES, "noise": 0.02},
   "softmax": {**_TREES, "read_out": "softmax"},
-  "softmax, noise .02": {**_TREES, "read_out": "softmax", "noise": 0.02},
-  "two layers, (1, 1)": {**_TREES, "heads": (1, 1)},
   "two layers, (4, 4)": {**_TREES, "heads": (4, 4)},
 }
 _RECIPES = {
