@@ -74,7 +74,7 @@ _BASES = {
   "standard_pairs": (standard, "pairs", 2**11, 2**9),
   "standard_random": (standard, "random", 2**11, 2**9),
   "lags": (latent, "lags", 2**11, 2**6),
-  "trees": (latent, "trees", 2**12, 2**6),
+  "trees": (latent, "trees", 2**11, 2**6),
 }
 _OF_STANDARD = {
   name: {**_ZERO_START, "orthonormal": orthonormal, "train": train}
@@ -127,7 +127,7 @@ _OF_TREES = {
   "attention to itself": {**_TREES, "strict": False},
   "noise .02": {**_TREES, "noise": 0.02},
   "softmax": {**_TREES, "read_out": "softmax"},
-  "two layers, (4, 4)": {**_TREES, "heads": (4, 4)},
+  "two layers, (4, 1)": {**_TREES, "heads": (4, 1)},
 }
 _RECIPES = {
   "lags": _OF_LAGS,

@@ -16,8 +16,8 @@ from configs import latent
 from configs import variants
 
 TASKS = latent.VARIANTS
-# The best of configs/recipes.py:lags.
-_TWO_LAYERS = {"lags": (4, 4), "fresh": (2, 4), "trees": (4, 4)}
+# Of lags, the best of configs/recipes.py:lags.
+_TWO_LAYERS = {"lags": (4, 4), "fresh": (2, 4), "trees": (4, 1)}
 
 
 def get_config(task_and_tier: str = "lags") -> ConfigDict:
