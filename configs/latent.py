@@ -12,9 +12,9 @@ Causal Structures In-Context", ICLR 2026).
 The model predicts at every position. `excess_over_exact` of a result is the gap
 to the Bayes predictor, `bayes.model_average`, averaged over positions. The
 models have relative positions (`models.Relative`) and a mixture as read-out;
-that of trees knows the place in an example, and its first layers attend to
-earlier positions only. docs/latent.md has the results from
-three seeds. Two to five minutes on two cores.
+that of trees knows the place in an example, and its layers before the last
+attend to earlier positions only. docs/latent.md has the results from three
+seeds. Two to five minutes on two cores.
 """
 
 from ml_collections import ConfigDict

@@ -700,6 +700,11 @@ FAULTS = (
     "gate_TxH = jax.nn.softmax(h_TxD @ G_DxH, axis=0)",
   ),
   Fault(
+    "icl_causal/relative",
+    "if self.strict and not is_last:",
+    "if self.strict:",
+  ),
+  Fault(
     "icl_causal/latent",
     "f_TxS = jax.nn.softmax(logits_TxS)",
     "f_TxS = logits_TxS",
