@@ -9,9 +9,11 @@ import pytest
 from configs import paper
 from configs import phases as phases_configs
 from configs import recipes as recipes_configs
+from configs import selection as selection_configs
 from configs import standard_seeds
 from configs import theory
 from configs import variants
+from experiments import latent
 from experiments import pages
 from experiments import phases
 from experiments import recipes
@@ -74,6 +76,20 @@ def test_the_recipes_are_those_of_the_runs(task):
     error = recipes.excess_of(found).error
     assert float(cells["std. error"]) == pytest.approx(error, rel=1e-3)
   assert not lines
+
+
+@pytest.mark.parametrize("task", selection_configs.TASKS)
+def test_the_recorded_selection_is_of_the_config(task):
+  """If not, run `python -m experiments.latent`."""
+  path = ROOT / f"results/latent/{task}.jsonl"
+  lines = [json.loads(line) for line in path.read_text().splitlines()]
+  planned = latent.planned(selection_configs.get_config(task), ROOT)
+  recorded = {(line["model"], line["seed"], line["run"]) for line in lines}
+  assert recorded == {
+    (name, run.config.seed, run.name)
+    for name, group in planned.items()
+    for run in group
+  }
 
 
 @pytest.mark.parametrize("task", phases_configs.TASKS)
