@@ -5,7 +5,8 @@ Each maps one prompt to a law on the S states:
 - `unigram` uses the tokens;
 - `edge_posterior` uses the tokens, the graph and the prior, but no root tokens;
 - `exact_posterior` uses all tokens, the graph and the prior;
-  `dirichlet_posterior` and `sampled_posterior` are its two estimates.
+  `dirichlet_posterior` and `sampled_posterior` are its two estimates;
+- `retrieval` uses all tokens, the graph and a list of possible kernels.
 `entropy` is the loss of the predictor that knows the kernel. `running` has
 them at every position, and `latent` has those for a graph drawn from a list.
 """
@@ -19,12 +20,14 @@ from jax import numpy as jnp
 from jax.scipy import special
 
 from icl_causal import checks
+from icl_causal import pools
 from icl_causal import priors
 from icl_causal import sampling
 from icl_causal.graphs import Graph
 from icl_causal.latent import graph_posterior as graph_posterior
 from icl_causal.latent import model_average as model_average
 from icl_causal.latent import most_likely_graph as most_likely_graph
+from icl_causal.pools import retrieval as retrieval
 
 # Below it, draws of a kernel underflow to reducible kernels too often.
 MIN_ALPHA = 0.01
@@ -199,22 +202,10 @@ def sampled_posterior(
     S: number of states.
     num_samples: number of kernels, at least 2.
   """
-  T, K = graph.parents_TxK.shape
-  sampling.check_tokens(x_T, S, T)
+  K = graph.parents_TxK.shape[1]
   _require_samples(num_samples)
-  rows_T = jax.vmap(lambda p_K: sampling.table_row(x_T, p_K, S))(
-    graph.parents_TxK
-  )
-  is_absent_TxK = graph.parents_TxK < 0
-  is_query_T = (jnp.arange(T) == T - 1) & is_absent_TxK.all(axis=1)
-  target = sampling.table_row(x_T, graph.target_K, S)
-
-  def one(key):
-    laws_RxS = prior(key, S, K).reshape(-1, S)
-    log_T = jnp.where(is_query_T, 0, jnp.log(laws_RxS[rows_T, x_T]))
-    return log_T.sum(), laws_RxS[target]
-
-  log_weight_N, law_NxS = jax.vmap(one)(jax.random.split(key, num_samples))
+  kernels = priors.draws(key, prior, S, K, num_samples)
+  law_NxS, log_weight_N = pools.explained(x_T, graph, kernels)
 
   def estimate(part: slice):
     weight_N = jax.nn.softmax(log_weight_N[part])

@@ -95,6 +95,37 @@ def fixed(kernel, root_law: RootLaw = "stationary") -> Prior:
   return prior
 
 
+def pool(kernels) -> Prior:
+  """A prior that draws one of M given kernels, each with the same probability.
+
+  If M is small, a model can memorise the kernels. The Bayes predictor is
+  `bayes.retrieval`.
+
+  Args:
+    kernels: M full tables, M x (S+1) x .. x S, such as those of `draws`.
+  """
+  kernels = jnp.asarray(kernels)
+  S = kernels.shape[-1]
+  checks.require(
+    _are_laws(kernels.reshape(-1, S)).all(),
+    "every row of the kernels of a pool must have entries >= 0 that sum to 1",
+  )
+
+  def prior(key, S, K):
+    chex.assert_shape(kernels[0], (S + 1,) * K + (S,))
+    return kernels[jax.random.randint(key, (), 0, len(kernels))]
+
+  return prior
+
+
+def draws(key, prior: Prior, S: int, K: int, num: int) -> jax.Array:
+  """`num` independent kernels of a prior, along a leading axis.
+
+  The first kernels do not depend on `num`.
+  """
+  return jax.vmap(lambda key: prior(key, S, K))(jax.random.split(key, num))
+
+
 def mixture_transition(prior: Prior, weights_K) -> Prior:
   """Kernels that mix the rows of the parents (Raftery, 1985).
 

@@ -223,6 +223,29 @@ def test_fixed():
     priors.fixed(table)(jax.random.key(0), 2, 1)
 
 
+def test_a_pool_draws_its_kernels_equally_often():
+  S, K, M, N = 2, 2, 3, 3000
+  prior = priors.dirichlet(1.0)
+  kernels = priors.draws(jax.random.key(0), prior, S, K, M)
+  assert kernels.shape == (M, S + 1, S + 1, S)
+  pool = priors.pool(kernels)
+  keys = jax.random.split(jax.random.key(1), N)
+  drawn = jax.vmap(lambda key: pool(key, S, K))(keys)
+  is_m = (drawn[:, None] == kernels[None]).all(axis=(2, 3, 4))
+  counts_M = np.asarray(is_m.sum(axis=0))
+  assert counts_M.sum() == N
+  assert (np.abs(counts_M - N / M) < 5 * (N / M * (1 - 1 / M)) ** 0.5).all()
+  with pytest.raises(AssertionError):
+    pool(keys[0], S, 1)
+
+
+def test_a_smaller_list_of_draws_is_the_start_of_a_larger_one():
+  prior, key = priors.dirichlet(0.3), jax.random.key(0)
+  few, many = (priors.draws(key, prior, 3, 1, num) for num in (3, 7))
+  np.testing.assert_array_equal(few, many[:3])
+  assert (many[:, None] == many[None]).all(axis=(2, 3)).sum() == 7
+
+
 def test_alpha_may_be_traced():
   draw = jax.jit(lambda alpha: priors.dirichlet(alpha)(jax.random.key(0), 3, 1))
   np.testing.assert_allclose(
@@ -256,6 +279,7 @@ def test_alpha_may_be_traced():
       "for single parents, got K = 2",
     ),
     (lambda: priors.fixed([[0.5, 0.4], [0.5, 0.5]]), "that sum to 1"),
+    (lambda: priors.pool(jnp.full((2, 4, 3), 0.5)), "of a pool must have"),
     (
       lambda: priors.mixture_transition(priors.dirichlet(1.0), (0.5, 1.5)),
       "weights must be from 0 to 1",

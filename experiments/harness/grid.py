@@ -123,11 +123,14 @@ def divide(
   """
   by_program = {}
   for one in planned:
-    flat = record.flatten(one.config.to_dict())
+    flat, traced = (
+      record.flatten(one.config.to_dict()),
+      program.traced(one.config),
+    )
     compiled_in = {
       name: value
       for name, value in flat.items()
-      if name not in program.TRACED and not name.startswith("graph.")
+      if name not in traced and not name.startswith("graph.")
     }
     compiled_in["graph"] = np.shape(one.graph.parents_TxK)
     by_program.setdefault(record.canonical(compiled_in), []).append(one)

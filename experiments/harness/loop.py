@@ -109,6 +109,7 @@ def train_batch(
   batch: Sequence[Run],
   at_once: int,
   stop: Callable[[], bool] = signals.never,
+  keep: int | None = None,
 ):
   """Trains runs of one program together, in this process alone.
 
@@ -119,6 +120,7 @@ def train_batch(
     batch: the runs; finished and failed runs are not trained again.
     at_once: number of runs per device at once.
     stop: as in `Job`.
+    keep: as in `Job`.
 
   Raises:
     RunError: if another process is training one of them.
@@ -138,7 +140,7 @@ def train_batch(
       memory.check(part)
       trainer = batches.stacked(part, at_once)
       group = distributed.this_process()
-      train(Job(part, trainer, group, stop=stop, show=show), started)
+      train(Job(part, trainer, group, keep, stop, show=show), started)
 
 
 def train(job: Job, started: float) -> dict[int, dict]:

@@ -27,6 +27,8 @@ TRACED = {
   "seed": jnp.uint32,
   "prior.alpha": jnp.float32,
   "prior.gamma": jnp.float32,
+  "prior.num_kernels": jnp.int32,
+  "prior.seed": jnp.uint32,
   "train.learning_rate": jnp.float32,
   "train.weight_decay": jnp.float32,
   "train.max_step": jnp.float32,
@@ -101,12 +103,23 @@ def run_inputs(config: build.Config, graph: Graph) -> RunInputs:
   flat = record.flatten(config.to_dict())
   return RunInputs(
     jax.tree.map(jnp.asarray, graph),
-    {
-      name: jnp.asarray(flat[name], dtype)
-      for name, dtype in TRACED.items()
-      if name in flat
-    },
+    {name: jnp.asarray(flat[name], TRACED[name]) for name in traced(config)},
   )
+
+
+def traced(config: build.Config) -> list[str]:
+  """The fields of `TRACED` that the config has.
+
+  Without the size of a pool, if the Bayes predictor is computed, which has a
+  weight for each kernel.
+  """
+  flat = record.flatten(config.to_dict())
+  has_weights = flat["eval.posterior_prompts"] > 0
+  return [
+    name
+    for name in TRACED
+    if name in flat and not (has_weights and name == "prior.num_kernels")
+  ]
 
 
 def fill(config: build.Config, values: dict) -> build.Config:

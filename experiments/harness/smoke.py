@@ -44,7 +44,7 @@ _LARGEST = {
 }
 # Tuples of which two values are kept, and those of the grid of a sweep.
 _LISTS = {"S", "T", "batch_size", "graph_seeds", "lengths", "measured_at"}
-_LISTS |= {"num_sequences", "seeds"}
+_LISTS |= {"num_sequences", "seeds", "sizes"}
 _LISTS |= {"settings", "num_prompts", "ascent_prompts", "estimate_prompts"}
 _LISTS |= {"trained_prompts"}
 

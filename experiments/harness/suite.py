@@ -85,7 +85,10 @@ def _test_seed(point: Mapping[str, int]) -> int:
 
 
 def train(
-  runs_of: dict[str, list[Run]], stop: Callable[[], bool], at_once: int = 8
+  runs_of: dict[str, list[Run]],
+  stop: Callable[[], bool],
+  at_once: int = 8,
+  keep: int | None = None,
 ):
   """Trains the missing runs; runs of one program are trained together.
 
@@ -93,6 +96,8 @@ def train(
     runs_of: runs by the name of their experiment.
     stop: whether a stop is requested; called after every evaluation.
     at_once: number of runs per device at once.
+    keep: number of checkpoints of each run, one for each evaluation; the
+      default is that of `loop.Job`.
   """
   # Experiments may share runs.
   every = {run.workdir: run for group in runs_of.values() for run in group}
@@ -103,9 +108,9 @@ def train(
     names = _names_of(batch, runs_of)
     print(f"training {missing} runs: {names}", flush=True)
     if len(batch) == 1 and _divides(batch[0].config):
-      _train_single(batch[0], stop)
+      _train_single(batch[0], stop, keep)
     else:
-      loop.train_batch(batch, at_once, stop)
+      loop.train_batch(batch, at_once, stop, keep)
 
 
 def read_results(
@@ -201,12 +206,12 @@ def final_attention(run: Run):
   return snapshots[run.config.train.steps].attention
 
 
-def _train_single(run: Run, stop: Callable[[], bool]):
+def _train_single(run: Run, stop: Callable[[], bool], keep: int | None):
   """Trains one run on all devices, and writes its report."""
   config = run.config.to_dict()
   with runs.opened(run.workdir, config, overwrite=False) as finished:
     if not finished:
-      loop.train_single(run, distributed.this_process(), stop=stop)
+      loop.train_single(run, distributed.this_process(), keep, stop)
   report.write(run.workdir)
 
 

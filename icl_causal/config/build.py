@@ -178,6 +178,19 @@ def prior(config: Config) -> priors.Prior:
   )
 
 
+def pool(config: Config, K: int) -> jax.Array | None:
+  """The kernels of a pool, M x (S+1) x .. x S; None for any other prior."""
+  part, arguments = parts.chosen(config, "prior")
+  if part.make is not parts.pool_prior:
+    return None
+  law = config.prior
+  return jax.vmap(
+    lambda number: parts.pool_kernel(
+      number, law.alpha, law.root_law, law.seed, law.S, K
+    )
+  )(jnp.arange(arguments["num_kernels"]))
+
+
 def known_law(config: Config):
   """The `law` of `latent` for a prior: its kernel if it is fixed, or alpha."""
   if parts.chosen(config, "prior")[0].make is parts.fixed_prior:
@@ -192,18 +205,28 @@ def posterior(config: Config, graph: Graph):
   """
   S, num_samples = config.prior.S, config.eval.posterior_samples
   every, is_latent = predicts_every(config, graph), graph.parents_TxK.ndim == 3
+  kernels = pool(config, graph.parents_TxK.shape[-1])
+
+  def closed(predict):
+    def posterior(key, x_T):
+      del key
+      effective, f = (
+        jnp.asarray(num_samples, jnp.result_type(float)),
+        predict(x_T),
+      )
+      return bayes.Posterior(f, jnp.stack([f, f]), effective)
+
+    return posterior
+
   if every or is_latent:
     one = jax.tree.map(lambda a: a[None], graph)
     graphs_M, law = graph if is_latent else one, known_law(config)
     root_law = config.prior.root_law
-
-    def closed(key, x_T):
-      del key
-      effective = jnp.asarray(num_samples, jnp.result_type(float))
-      f = latent.model_average(x_T, graphs_M, law, S, root_law, every)
-      return bayes.Posterior(f, jnp.stack([f, f]), effective)
-
-    return closed
+    return closed(
+      lambda x_T: latent.model_average(x_T, graphs_M, law, S, root_law, every)
+    )
+  if kernels is not None:
+    return closed(lambda x_T: bayes.retrieval(x_T, graph, kernels)[0])
   if is_dirichlet(config):
     return lambda key, x_T: bayes.dirichlet_posterior(
       *(key, x_T, graph, config.prior.alpha),

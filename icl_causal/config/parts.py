@@ -16,6 +16,7 @@ from collections.abc import Mapping
 import functools
 from typing import Any, NamedTuple
 
+import jax
 from jax import numpy as jnp
 
 from icl_causal import graphs
@@ -130,10 +131,36 @@ def _needs_kernel(config) -> str | None:
   return None
 
 
+def pool_kernel(number, alpha, root_law, seed, S: int, K: int):
+  """A kernel of a pool by its number, which may be traced."""
+  key = jax.random.fold_in(streams.key(jnp.uint32(seed), "pool"), number)
+  return priors.dirichlet(alpha, root_law)(key, S, K)
+
+
+def pool_prior(alpha, root_law, num_kernels, seed):
+  """`priors.pool` of kernels with Dirichlet(alpha) rows; all may be traced.
+
+  A smaller pool of the same seed has the first kernels of a larger one.
+  """
+
+  def prior(key, S, K):
+    number = jax.random.randint(key, (), 0, num_kernels)
+    return pool_kernel(number, alpha, root_law, seed, S, K)
+
+  return prior
+
+
 PRIORS: dict[str, Part] = {
   "dirichlet": Part(priors.dirichlet),
   "floored_dirichlet": Part(priors.floored_dirichlet, {"gamma": fields.SHARE}),
   "fixed": Part(fixed_prior, {"kernel": fields.TUPLE}, (_needs_kernel,)),
+  "pool": Part(
+    pool_prior,
+    {
+      "num_kernels": fields.at_least(1),
+      "seed": fields.SEED,
+    },
+  ),
 }
 
 

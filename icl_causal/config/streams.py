@@ -2,7 +2,10 @@
 
 import jax
 
-_STREAMS = ("graph", "init", "data", "test", "posterior", "wrong_graph")
+_STREAMS = (
+  *("graph", "init", "data", "test", "posterior", "wrong_graph", "pool"),
+  "fresh",
+)
 
 
 def key(seed, stream: str) -> jax.Array:

@@ -5,6 +5,7 @@ from jax import numpy as jnp
 import numpy as np
 import pytest
 
+from configs import pool as configs_pool
 from configs import several_parents
 from configs import single_parent
 from configs import standard
@@ -277,3 +278,33 @@ def test_the_posterior_is_that_of_the_prior():
   # Nearly all the mass is uniform, so the law of the target is, too.
   floored = found(name="floored_dirichlet", gamma=0.999, root_law="stationary")
   np.testing.assert_allclose(floored.f_S, np.full(3, 1 / 3), atol=2e-3)
+
+
+@pytest.mark.parametrize("root_law", ["stationary", "dirichlet"])
+def test_a_pool_has_the_kernels_that_its_prior_draws(root_law):
+  """And no others; a smaller pool has the first of them."""
+  config = configs.load(
+    configs_pool, **{"prior.num_kernels": 3, "prior.root_law": root_law}
+  )
+  kernels = build.pool(config, 1)
+  prior = build.prior(config)
+  keys = jax.random.split(jax.random.key(0), 64)
+  drawn = jax.vmap(lambda key: prior(key, 3, 1))(keys)
+  is_m = np.isclose(drawn[:, None], kernels[None]).all(axis=(2, 3))
+  assert (is_m.sum(axis=1) == 1).all()
+  assert is_m.any(axis=0).all()
+  config.prior.num_kernels = 2
+  np.testing.assert_array_equal(build.pool(config, 1), kernels[:2])
+  config.prior.seed = 1
+  assert np.abs(build.pool(config, 1) - kernels[:2]).max() > 0.1
+  assert build.pool(single_parent.get_config(), 1) is None
+
+
+def test_the_posterior_of_a_pool_is_retrieval():
+  config = configs.load(configs_pool, **{"graph.T": 6})
+  graph, x_T = build.graph(config), jnp.array([0, 2, 1, 1, 0, 1])
+  found = build.posterior(config, graph)(jax.random.key(0), x_T)
+  kernels = build.pool(config, 1)
+  np.testing.assert_allclose(
+    found.f_S, bayes.retrieval(x_T, graph, kernels)[0], rtol=1e-5
+  )

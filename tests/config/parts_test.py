@@ -37,6 +37,7 @@ VALUES: dict[str, Any] = {
   "num_examples": 2,
   "length": 3,
   "gamma": 0.1,
+  "num_kernels": 4,
   "kernel": ((0.5, 0.25, 0.25), (0.25, 0.5, 0.25), (0.25, 0.25, 0.5)),
   "heads": (1, 1),
   "noise": 0.1,

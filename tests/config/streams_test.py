@@ -6,7 +6,7 @@ import pytest
 
 from icl_causal.config import streams
 
-NAMES = ("graph", "init", "data", "test", "posterior")
+NAMES = ("graph", "init", "data", "test", "posterior", "pool", "fresh")
 
 
 def test_streams_and_seeds_have_different_keys():

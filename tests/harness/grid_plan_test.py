@@ -4,8 +4,11 @@ import pathlib
 
 import pytest
 
+from configs import diversity
 from configs import many_graphs
+from configs import pool
 from configs import standard_seeds
+from experiments import diversity as experiments_diversity
 from experiments.harness import grid
 from icl_causal.config import build
 from icl_causal.config.fields import ConfigError
@@ -103,3 +106,24 @@ def test_the_configs_are_accepted(module, variant):
   planned = grid.every_run(module.get_config(variant), WORKDIR)
   assert len(grid.divide(planned, 256)) == 1
   assert build.check(planned[0].config) is None
+
+
+@pytest.mark.parametrize("variant", pool.VARIANTS)
+@pytest.mark.parametrize("model", pool.MODELS)
+def test_sweeps_over_pools_have_a_program_for_each_size(variant, model):
+  config = pool.get_config(f"{variant},{model}")
+  planned = grid.every_run(config, WORKDIR)
+  assert len(planned) == 3 * len(pool.NUM_KERNELS)
+  batches = grid.divide(planned, 256)
+  sizes = [{run.config.prior.num_kernels for run in one} for one in batches]
+  assert sizes == [{size} for size in pool.NUM_KERNELS]
+
+
+@pytest.mark.parametrize("task", diversity.TASKS)
+def test_pools_of_every_size_train_together(task):
+  runs_of = experiments_diversity.planned(diversity.get_config(task), WORKDIR)
+  for group in runs_of.values():
+    assert len(grid.divide(group, 256)) == 1
+    for run in group:
+      config = run.config
+      assert config.seed == config.eval.seed == config.prior.seed

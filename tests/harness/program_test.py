@@ -3,6 +3,7 @@ import numpy as np
 import optax
 import pytest
 
+from configs import pool
 from configs import random_forests
 from configs import single_parent
 from configs import two_stage
@@ -138,6 +139,34 @@ def test_one_compiled_program_reads_every_number(
     changed_N = losses_of(_config(module, variant, **{**base, name: value}))
     assert np.abs(changed_N - plain_N).max() > 1e-6, name
   assert losses._cache_size() == 1
+
+
+def test_pools_of_all_sizes_share_a_program_without_the_bayes_predictor():
+  """Its weights have an entry for each kernel, so it fixes the size."""
+  base = {"graph.T": 6, "eval.posterior_prompts": 0}
+  config = _config(pool, "chain", **base)
+  run = program.program(config)
+
+  @jax.jit
+  def tokens(inputs):
+    return run.draw_test(inputs).x_NxT
+
+  found = []
+  for changes in ({}, {"prior.num_kernels": 1}, {"prior.seed": 1}):
+    changed = _config(pool, "chain", **{**base, **changes})
+    found.append(tokens(program.run_inputs(changed, build.graph(changed))))
+    alone = program.program(changed).draw_test
+    x_NxT = alone(program.run_inputs(changed, build.graph(changed))).x_NxT
+    np.testing.assert_array_equal(found[-1], x_NxT)
+  assert (found[0] != found[1]).any()
+  assert (found[0] != found[2]).any()
+  assert tokens._cache_size() == 1
+  assert "prior.num_kernels" in program.traced(config)
+  config.eval.posterior_prompts = 64
+  assert "prior.num_kernels" not in program.traced(config)
+  exact = program.program(config).exact
+  inputs = program.run_inputs(config, build.graph(config))
+  assert exact(inputs, run.draw_test(inputs)).loss_M.shape == (64,)
 
 
 @pytest.mark.parametrize("num_exact", [0, 32, 64])

@@ -97,17 +97,22 @@ def test_small_two_stage_training_is_accepted(variant):
 
 
 def _shown() -> dict[str, list[str]]:
-  """The commands of README.md, and one more, by name, with their flags."""
+  """The commands of README.md, and two more, by name, with their flags."""
   lines = re.findall(
     r"^    python -m experiments\.(\w+)(.*)$", README.read_text(), re.MULTILINE
   )
   flags = {name: shlex.split(rest, comments=True) for name, rest in lines}
-  return {"latent": ["--config=configs/selection.py:lags"], **flags}
+  return {
+    "latent": ["--config=configs/selection.py:lags"],
+    "diversity": ["--config=configs/diversity.py:forest"],
+    **flags,
+  }
 
 
 # Of those that take --smoke, `verify`, `recipes` and `benchmark` take minutes.
 @pytest.mark.parametrize(
-  "command", ["train", "sweep", "forests", "figures", "theory", "latent"]
+  "command",
+  ["train", "sweep", "forests", "figures", "theory", "latent", "diversity"],
 )
 def test_a_command_of_the_readme_runs_whole(command, tmp_path):
   """Nothing is written outside its run directory."""
