@@ -16,6 +16,17 @@ from experiments.harness.diversity import PREDICTORS
 from icl_causal import metrics
 from icl_causal.analysis import samples
 
+# After Gibson, Cui and Reddy (2026): memorises kernels or generalises, by the
+# tokens (1-point) or by the edges (2-point).
+PHASES = {
+  "none": ("uniform",),
+  "1-Gen": ("unigram",),
+  "1-Mem": ("unigram retrieval",),
+  "2-Gen": ("edge posterior", "exact posterior"),
+  "2-Mem": ("retrieval",),
+}
+_PARTS = {"1/24": 1 / 24, "1/8": 1 / 8, "1/4": 1 / 4, "1/2": 1 / 2, "all": 1}
+
 
 def predictors(found: Sequence[Mapping]) -> tuple[list[str], list[list]]:
   """Header and rows: the losses of the predictors, which need no training.
@@ -87,6 +98,35 @@ def graph(found: Sequence[Mapping]) -> tuple[list[str], list[list]]:
   return header, rows
 
 
+def phases(found: Sequence[Mapping]) -> tuple[list[str], list[list]]:
+  """Header and rows: the phase of the largest weight along the training.
+
+  On prompts of the pool, after parts of the training, with the weight. With one
+  kernel both retrievals are the same predictor, `Mem`.
+  """
+  header = ["model", "M", *(f"after {part}" for part in _PARTS)]
+  rows = []
+  for (model, M, prompts), group in _grouped(found).items():
+    if prompts == POOL:
+      rows.append([model, M, *(_phase(group, p) for p in _PARTS.values())])
+  return header, rows
+
+
+def _phase(group: Sequence[Mapping], part: float) -> str:
+  """The phase at the checkpoint closest to a part of the training."""
+  steps, names_of = np.array(group[0]["steps"]), dict(PHASES)
+  k = int(np.abs(steps - part * steps[-1]).argmin())
+  if group[0]["M"] == 1:
+    names_of["Mem"] = names_of.pop("1-Mem") + names_of.pop("2-Mem")
+  total = {
+    phase: np.mean([one["weights"][name][k] for one in group for name in names])
+    * len(names)
+    for phase, names in names_of.items()
+  }
+  phase = max(total, key=lambda name: total[name])
+  return f"{phase} {total[phase]:.2f}"
+
+
 def takeovers(found: Sequence[Mapping]) -> tuple[list[str], list[list]]:
   """Header and rows: the number of kernels at which a share passes 1/2.
 
@@ -103,7 +143,6 @@ def takeovers(found: Sequence[Mapping]) -> tuple[list[str], list[list]]:
     for name, share in (
       ("edge posterior over retrieval", edge_share),
       ("generalises", general_share),
-      ("2-point", two_point_share),
     ):
       each = [_crossing(group, share) for group in _by_seed(found, model)]
       reached = [math.log(M) for M in each if not math.isnan(M)]
@@ -121,6 +160,7 @@ TABLES = {
   "weights": weights,
   "four": four_weights,
   "graph": graph,
+  "phases": phases,
   "takeover": takeovers,
 }
 
@@ -160,16 +200,8 @@ def edge_share(one: Mapping) -> float:
 
 def general_share(one: Mapping) -> float:
   """The weight of predictors that know no pool, without the uniform one."""
-  return _share(one, ("unigram", "edge posterior", "exact posterior"))
-
-
-def two_point_share(one: Mapping) -> float:
-  """The weight of predictors that use the edges, without the uniform one."""
-  return _share(one, ("edge posterior", "retrieval", "exact posterior"))
-
-
-def _share(one: Mapping, names: Sequence[str]) -> float:
   total = sum(one["weights"][name][-1] for name in PREDICTORS[1:])
+  names = PHASES["1-Gen"] + PHASES["2-Gen"]
   return sum(one["weights"][name][-1] for name in names) / total
 
 

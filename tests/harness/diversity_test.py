@@ -173,7 +173,9 @@ def test_a_takeover_is_interpolated_between_sizes():
   share = (0.5 - 1 / 9) / (0.8 - 1 / 9)
   assert of["generalises"]["M"] == pytest.approx(4 * 4**share)
   # Always above 1/2: the least size.
-  assert of["2-point"]["M"] == pytest.approx(1)
+  always = [_line(M, seed, LARGE) for M in (1, 4) for seed in (0, 1)]
+  row = diversity_tables.takeovers(always)[1][0]
+  assert row[3:] == [2, pytest.approx(1), pytest.approx(1), "1.0, 1.0"]
   never = [_line(M, seed, SMALL) for M in (1, 4) for seed in (0, 1)]
   row = diversity_tables.takeovers(never)[1][0]
   assert row[3:] == [0, None, None, "-, -"]
@@ -215,3 +217,28 @@ def test_panels_have_a_row_for_each_model_and_kind_of_prompts():
   assert steps == [8]
   assert weights["edge posterior"] == pytest.approx([0.6])
   assert of_graph["b"]["edges"].tolist() == [[0.5] * 3, [0.75] * 3]
+
+
+def test_a_phase_is_that_of_the_largest_weight_of_predictors():
+  header, rows = diversity_tables.phases(FOUND)
+  assert [row[:2] for row in rows] == [["a", 1], ["a", 4], ["a", 16]]
+  assert [row[-1] for row in rows] == ["Mem 0.80", "2-Mem 0.60", "2-Gen 0.70"]
+  assert header[-1] == "after all"
+  two_steps = []
+  for seed in (0, 1):
+    one = _line(2, seed, SMALL)
+    early = dict(zip(diversity.PREDICTORS, LARGE, strict=True))
+    one["weights"] = {
+      name: [early[name], *one["weights"][name]] for name in early
+    }
+    two_steps.append(one | {"steps": [1, 24]})
+  header, rows = diversity_tables.phases(two_steps)
+  assert dict(zip(header, rows[0], strict=True)) == {
+    "model": "a",
+    "M": 2,
+    "after 1/24": "2-Gen 0.70",
+    "after 1/8": "2-Gen 0.70",
+    "after 1/4": "2-Gen 0.70",
+    "after 1/2": "2-Gen 0.70",
+    "after all": "2-Mem 0.60",
+  }
