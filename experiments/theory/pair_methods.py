@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax import numpy as jnp
@@ -49,8 +49,8 @@ class Hits(NamedTuple):
     anywhere: number of parents that are found in any slot.
   """
 
-  right: jax.Array
-  anywhere: jax.Array
+  right: Any
+  anywhere: Any
 
 
 def score(kind: str) -> str:

@@ -119,7 +119,7 @@ def check(config: build.Config) -> Outcome:
   return Outcome(
     header(shown),
     rows(found, means, num_edges, shown),
-    plotting.missed_edges(_panels(found, num_edges)),
+    plotting.missed_edges(_panels(found, num_edges), columns=1),
   )
 
 

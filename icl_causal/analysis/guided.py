@@ -7,12 +7,13 @@ A kernel of K parent slots has a marginal kernel for each slot,
 with a law rho for the states of the other parents. It takes the place of the
 kernel in the scores of single parents: a score of T x T for each slot, in place
 of one of T^K over the sets of parents (`pair_likelihood`, for K = 2). The idea,
-and the attention heads that maximise it, are those of Cheng et al. (2025),
-"Transformers Provably Learn Directed Acyclic Graphs via Kernel-Guided Mutual
-Information", arXiv 2510.25542; the choices of rho are ours.
+and the attention heads that maximise such scores, are those of Cheng et al.
+(2025), "Transformers Provably Learn Directed Acyclic Graphs via Kernel-Guided
+Mutual Information", arXiv 2510.25542. The formulas are ours, written from its
+abstract, and so are the choices of rho.
 
-Scores are for one prompt: sum them over prompts. `information` has the same
-functions under the same names.
+Scores are for one prompt: sum them over prompts. `information` has `guided` and
+`pair_likelihood`, too.
 """
 
 from typing import Any, Literal, get_args
@@ -46,10 +47,11 @@ def guided(
   s_i, then the mean of the `shannon` score at p is I(s_i; s_p) given the
   kernel, and at any other j it is at most I(s_i; s_j).
 
-  The root law has states that are rare or do not occur in a prompt, and then
-  pi_k may exclude the true parent, however many prompts there are. The shares
-  of the tokens in the prompt never do, since both parents are among them. They
-  need fewer prompts (`configs/theory.py:pairs`) and are the default.
+  The state of the other parent may be rare under the root law, and pi_k may then
+  exclude the true parent, so that some edges are missed with any number of
+  prompts. The shares of the tokens in the prompt never exclude it, since the
+  other parent is one of them. They need fewer prompts
+  (`configs/theory.py:pairs`) and are the default.
 
   With K = 1, rho has no effect. With the root law, `shannon` is then
   `likelihood.likelihood_score` minus log mu, and `chi2` is the term of
@@ -105,9 +107,9 @@ def pair_likelihood(x_T, kernel) -> jax.Array:
 
   Summed over prompts, it is the logarithm of the posterior of the parents of i,
   up to a constant, if these are uniform on the pairs j < k < i. The other edges
-  do not matter. Its argmax over pairs is therefore the best possible method for
-  all parents of a position: no other is right more often. The most edges on
-  average are those of the marginals of this posterior. Ours.
+  do not matter. No method finds both parents more often than the argmax over
+  pairs. None finds more edges in their slots on average than the argmax of the
+  marginal of the posterior in each slot, a sum over the other parent. Ours.
 
   Args:
     x_T: tokens.

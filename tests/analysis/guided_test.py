@@ -32,7 +32,7 @@ def _x64():
     yield
 
 
-def _prompts(seed, graph, S, alpha, N, root_law="dirichlet"):
+def _prompts(seed, graph, S, alpha, N, root_law: priors.RootLaw = "dirichlet"):
   return jax.jit(
     lambda key: sampling.sample_batch(
       key, graph, priors.dirichlet(alpha, root_law), S, N
@@ -269,9 +269,12 @@ def test_chi2_attention_ends_at_the_row_argmax_of_the_score(law):
     x_NxT, kernel_N, 3000, 3.0, kind="chi2", epsilon=0.1, law=law
   )
   for slot in range(2):
-    score_TxT = sum(
-      np.asarray(_guided(x_T, kernel, slot, "chi2", 0.1, law))
-      for x_T, kernel in zip(batch.x_T, batch.kernel, strict=True)
+    score_TxT = np.sum(
+      [
+        _guided(x_T, kernel, slot, "chi2", 0.1, law)
+        for x_T, kernel in zip(batch.x_T, batch.kernel, strict=True)
+      ],
+      axis=0,
     )
     for i in range(1, 5):
       best = score_TxT[i, :i].argmax()

@@ -1,6 +1,7 @@
 """The check of two parents: its hits by hand, and a small run."""
 
 import itertools
+import pathlib
 
 import jax
 from jax import numpy as jnp
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from experiments.theory import pair_methods
+from experiments.theory import pair_pages
 from experiments.theory import pairs
 from experiments.theory import registry
 from experiments.theory.pair_methods import Hits
@@ -15,6 +17,7 @@ from icl_causal import graphs
 from icl_causal.config import fields
 from tests.support import theory_checks
 
+RESULTS = pathlib.Path(__file__).parents[2] / "results"
 SMALL = {
   "T": 8,
   "num_graphs": 12,
@@ -39,6 +42,33 @@ def rows() -> dict:
   assert outcome.figure is not None
   table = theory_checks.table(outcome)
   return {(row["method"], row["quantity"]): row for row in table}
+
+
+def test_the_tables_of_the_page():
+  """What the text of the page says of the recorded result, beside the cells."""
+  config = theory_checks.config("pairs")
+  recorded = registry.read_recorded(RESULTS, config)
+  assert recorded is not None
+  shown = pair_pages.shown(recorded)
+  assert pair_pages.shown(None) == {}
+  assert " 0 | " in shown["pairs over"].splitlines()[-1]
+  assert pair_pages._cell(0.12345, 0.0011) == "0.123 ± 0.001"
+  assert pair_pages._cell("-", "-") == "-"
+  of = {
+    (row[0], row[1]): dict(zip(recorded["header"], row, strict=True))
+    for row in recorded["rows"]
+  }
+  heads = of[pair_methods.heads("KL"), "graphs"]
+  assert heads["N = 512"] == 1
+  for name in (pair_methods.score, pair_methods.heads):
+    KL, chi2 = (of[name(kind), "edges"] for kind in ("KL", "chi-squared"))
+    assert KL["N90"] < chi2["N90"]
+    rooted = of[name("chi-squared, root law"), "edges"]
+    assert rooted["N90"] == "-"
+  rooted = of[pair_methods.score("KL, root law"), "edges"]
+  assert rooted["N = 2048"] < 0.995
+  needed = of[pair_methods.PAIRS, "edges"]["N90"]
+  assert of[pair_methods.score("KL"), "edges"]["N90"] > 2 * needed
 
 
 def test_every_method_has_a_row(rows):
@@ -171,7 +201,7 @@ def test_measure_by_loops():
   for g, graph in enumerate(graphs_G):
     batch = draw(graph, g)
     x_NxT, kernel = np.asarray(batch.x_T), np.asarray(batch.kernel, float)
-    for n, N in enumerate(config.num_prompts):
+    for n, N in enumerate((3, 20)):
       right = best = 0.0
       for i in range(2, 6):
         pairs_of = [*itertools.combinations(range(i), 2)]
