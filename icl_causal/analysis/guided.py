@@ -47,11 +47,11 @@ def guided(
   s_i, then the mean of the `shannon` score at p is I(s_i; s_p) given the
   kernel, and at any other j it is at most I(s_i; s_j).
 
-  The state of the other parent may be rare under the root law, and pi_k may then
-  exclude the true parent, so that some edges are missed with any number of
-  prompts. The shares of the tokens in the prompt never exclude it, since the
-  other parent is one of them. They need fewer prompts
-  (`configs/theory.py:pairs`) and are the default.
+  Under the root law, the state of the other parent may be rare. Then pi_k may
+  exclude the true parent, and some edges are missed with any number of prompts.
+  The shares of the tokens in the prompt never exclude it, since the other
+  parent is one of them. They need fewer prompts (`configs/theory.py:pairs`) and
+  are the default.
 
   With K = 1, rho has no effect. With the root law, `shannon` is then
   `likelihood.likelihood_score` minus log mu, and `chi2` is the term of
