@@ -21,6 +21,8 @@ import numpy as np
 
 from icl_causal import graphs
 from icl_causal import sampling
+from icl_causal.analysis.guided import guided as guided
+from icl_causal.analysis.guided import pair_likelihood as pair_likelihood
 from icl_causal.graphs import Graph
 from icl_causal.priors import Prior
 

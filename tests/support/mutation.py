@@ -594,6 +594,54 @@ FAULTS = (
     "score_T[best] < root_T[i], best",
   ),
   Fault(
+    "icl_causal/analysis/guided",
+    "score_SxS[x_T[None, :], x_T[:, None]]",
+    "score_SxS[x_T[:, None], x_T[None, :]]",
+  ),
+  Fault(
+    "icl_causal/analysis/guided",
+    "jnp.moveaxis(kernel[(slice(S),) * K], slot, 0)",
+    "jnp.moveaxis(kernel[(slice(S),) * K], 0, 0)",
+  ),
+  Fault(
+    "icl_causal/analysis/guided",
+    "_lift(pi_SxS, mu_S + epsilon) - 1",
+    "_lift(pi_SxS, mu_S) - 1",
+  ),
+  Fault(
+    "icl_causal/analysis/guided",
+    "x_T[None, :, None], x_T[None, None, :], x_T[:, None, None]",
+    "x_T[None, None, :], x_T[None, :, None], x_T[:, None, None]",
+  ),
+  Fault(
+    "icl_causal/analysis/guided",
+    "scale_T = rate * jnp.arange(1, T + 1",
+    "scale_T = rate * jnp.arange(0, T",
+  ),
+  Fault(
+    "icl_causal/analysis/guided",
+    'floor = 0 if kind == "shannon" else epsilon',
+    "floor = 0.0 * epsilon",
+  ),
+  Fault(
+    "experiments/theory/pair_methods",
+    "1 - (1 - chosen_KxTxT).prod(axis=0)",
+    "chosen_KxTxT.sum(axis=0)",
+    ("theory/pairs",),
+  ),
+  Fault(
+    "experiments/theory/pair_methods",
+    "pairs_TxTxT, axis=axis) for axis in (2, 1)",
+    "pairs_TxTxT, axis=axis) for axis in (1, 2)",
+    ("theory/pairs",),
+  ),
+  Fault(
+    "experiments/theory/pairs",
+    "np.asarray(hits.right) > num_edges - 1e-3",
+    "np.asarray(hits.anywhere) > num_edges - 1e-3",
+    ("theory/pairs",),
+  ),
+  Fault(
     "icl_causal/analysis/samples",
     "is_hit_T / is_top_TxT.sum(axis=1)",
     "is_hit_T * 1.0",
