@@ -1,0 +1,394 @@
+"""Interventions: prompts in which some tokens are set, and what they save.
+
+In every prompt each token but the query is set with probability `share`, that
+is, uniform on the states and independent of its parent
+(`sampling.sample_interventional`). N90 is the number of prompts that show 90 %
+of the edges. It is measured against the share, on random forests and on the
+chain, in which the grandparent is a strong rival of the parent. The order of
+the positions is known, so prompts without set tokens identify every edge: set
+tokens can only save prompts.
+
+- `best possible`: the kernel and the set tokens are known. It sums log pi(s_i |
+  s_j) over the prompts in which s_i is not set.
+- `best possible, set tokens unknown`: the kernel and the share are known. It
+  sums the logarithm of (1 - share) pi(s_i | s_j) + share / S.
+- `gradient, rows of set tokens dropped`: the gradient of layer 1 on soft labels
+  (`information.label_score`), in which row i sums over the prompts in which s_i
+  is not set. The shares of the tokens of a prompt count all its tokens.
+- `gradient, set tokens unknown`: the same gradient with all rows.
+
+The `design` is `independent`, as above; `one token`, exactly one token in every
+prompt, drawn uniformly; or `roots`, a control: all roots are set in all
+prompts, which loses no edge. `share` is the mean share of set tokens.
+
+`guaranteed` is the N90 of the Bhattacharyya bound on the best possible
+(`bounds.most_error`), `margin` the mean over edges of the expected log
+likelihood of the parent minus that of its best rival, in nats for each prompt.
+Both are exact on kernels, which are drawn (`analysis.interventions`); for `one
+token` they are those of independent tokens with the same share.
+
+`ratio` is N90 over that of the same method without set tokens; for a margin,
+the margin without set tokens over the margin. All shares of a graph have the
+same kernels and the same random numbers. Standard errors are of the bootstrap
+over graphs, each with its own prompts, and so hold the noise of both numbers
+of a ratio; for the chain, over repetitions with independent prompts.
+
+In rows `best share`, the share of a method is chosen on the even graphs, and
+the ratio is that of the odd graphs. For a closed form the share is its own
+best, and the ratio is that of the best possible there. Six minutes on two
+cores.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+from jax import numpy as jnp
+import numpy as np
+
+from experiments.theory import sample_curves
+from experiments.theory.outcome import Outcome
+from icl_causal import graphs
+from icl_causal import priors
+from icl_causal import sampling
+from icl_causal.analysis import bounds
+from icl_causal.analysis import information
+from icl_causal.analysis import interventions
+from icl_causal.analysis import likelihood
+from icl_causal.analysis import samples
+from icl_causal.config import build
+from icl_causal.config import fields
+from icl_causal.graphs import Graph
+from icl_causal.plotting import interventions as plots
+
+FIELDS = {
+  "graphs": fields.tuple_of(fields.one_of(("forest", "chain"))),
+  # (S, alpha)
+  "settings": fields.tuple_of((fields.at_least(2), fields.ALPHA)),
+  "T": fields.at_least(4),
+  "root_probability": fields.BELOW_ONE,
+  "epsilon": fields.NOT_NEGATIVE,
+  "shares": fields.tuple_of(fields.BELOW_ONE),
+  "num_graphs": fields.at_least(4),
+  "num_prompts": fields.tuple_of(fields.at_least(1)),
+  "num_kernels": fields.at_least(2),
+}
+
+
+def _ascending(config: build.Config) -> str | None:
+  for name in ("shares", "num_prompts"):
+    if list(config[name]) != sorted(set(config[name])):
+      return f"{name} = {config[name]}: must ascend"
+  if config.shares[0] != 0:
+    return f"shares = {config.shares}: must start with 0"
+  return None
+
+
+NEEDS = (_ascending,)
+
+BEST = "best possible"
+UNKNOWN = "best possible, set tokens unknown"
+GRADIENT = "gradient, rows of set tokens dropped"
+GRADIENT_UNKNOWN = "gradient, set tokens unknown"
+METHODS = (BEST, UNKNOWN, GRADIENT, GRADIENT_UNKNOWN)
+GUARANTEED = "guaranteed"
+MARGIN = "margin"
+INDEPENDENT, ONE, ROOTS = "independent", "one token", "roots"
+HEADER = (
+  *("graph", "S", "alpha", "design", "share", "method", "quantity"),
+  *("value", "error", "ratio", "error of ratio"),
+)
+LEVEL = 0.9
+_AT_ONCE = 4  # graphs per device
+
+
+class Closed(NamedTuple):
+  """The closed forms of a graph, averaged over kernels, by design.
+
+  Attributes:
+    B_DxTxT: `interventions.affinity`.
+    margin_DxTxT: `interventions.margin`.
+  """
+
+  B_DxTxT: jax.Array
+  margin_DxTxT: jax.Array
+
+
+class Found(NamedTuple):
+  """What is found in a setting; D designs: the shares, one token, the roots.
+
+  Attributes:
+    edges_G: number of edges.
+    share_D: mean share of set tokens.
+    hits_GxNxDxM: edges found by each of `METHODS`.
+    guaranteed_GxNxD: edges that the best possible method finds at least.
+    margin_GxD: sum over the edges with a rival.
+    rivalled_G: the number of these edges.
+  """
+
+  edges_G: np.ndarray
+  share_D: np.ndarray
+  hits_GxNxDxM: np.ndarray
+  guaranteed_GxNxD: np.ndarray
+  margin_GxD: np.ndarray
+  rivalled_G: np.ndarray
+
+
+def check(config: build.Config) -> Outcome:
+  """N90 by setting, design, share and method."""
+  rows, panels = [], {}
+  for kind in config.graphs:
+    for S, alpha in config.settings:
+      found = found_in(config, kind, S, alpha)
+      name = [kind, S, alpha]
+      rows += [[*name, *row] for row in rows_of(config, found)]
+      title = f"{kind}, S = {S}, Dirichlet({alpha:g})"
+      panels[title] = _panel(config, found)
+  figure = plots.needed_by_share(panels, "prompts that show 90 % of the edges")
+  return Outcome(list(HEADER), rows, figure)
+
+
+def found_in(config: build.Config, kind: str, S: int, alpha) -> Found:
+  """All methods and closed forms on the graphs of a setting."""
+  graphs_G = graphs_of(config, kind)
+  runs = [(g, np.int32(n), np.float32(alpha)) for n, g in enumerate(graphs_G)]
+  over = sample_curves.over_runs
+  hits = over(functools.partial(measured, config, S), runs, _AT_ONCE)
+  closed = over(functools.partial(closed_forms, config, S), runs, 1)
+  edges_G = np.array([len(graphs.edges(graph)) for graph in graphs_G])
+  guaranteed = np.array(
+    [
+      [
+        len(graphs.edges(graph))
+        - bounds.most_error(B_TxT, graph, config.num_prompts).sum(axis=1)
+        for B_TxT in B_DxTxT
+      ]
+      for graph, B_DxTxT in zip(graphs_G, closed.B_DxTxT, strict=True)
+    ]
+  )
+  margins = [
+    margins_of(graph, margin_DxTxT)
+    for graph, margin_DxTxT in zip(graphs_G, closed.margin_DxTxT, strict=True)
+  ]
+  mean_roots = np.mean([g.parents_TxK[:-1, 0] < 0 for g in graphs_G])
+  return Found(
+    edges_G,
+    np.array([*config.shares, 1 / (config.T - 1), mean_roots]),
+    hits,
+    guaranteed.swapaxes(1, 2),
+    np.array([margin_ExD.sum(axis=0) for margin_ExD in margins]),
+    np.array([len(margin_ExD) for margin_ExD in margins]),
+  )
+
+
+def graphs_of(config: build.Config, kind: str) -> list[Graph]:
+  """The forests, or the chain once for each repetition."""
+  if kind == "chain":
+    return [graphs.chain(config.T)] * config.num_graphs
+  setting = sample_curves.Setting(2, 1.0, config.T, config.num_graphs)
+  return sample_curves.forests(config, setting)
+
+
+def prompts(config: build.Config, S: int, graph: Graph, number, alpha):
+  """N prompts of each design, N x D, which share kernels.
+
+  Returns:
+    `InterventionalPrompt` without a kernel for each design: N x (S+1) x S.
+  """
+  T, prior = config.T, priors.dirichlet(alpha)
+  is_root_T = (graph.parents_TxK[:, 0] < 0).astype(float)
+  share_QxT = jnp.tile(jnp.array(config.shares, float)[:, None], (1, T))
+
+  def draw(key):
+    one_key, key = jax.random.split(key)
+    one_T = jax.nn.one_hot(jax.random.randint(one_key, (), 0, T - 1), T)
+    share_DxT = jnp.concatenate([share_QxT, one_T[None], is_root_T[None]])
+    batch = jax.vmap(
+      lambda share_T: sampling.sample_interventional(
+        key, graph, prior, S, share_T
+      )
+    )(share_DxT)
+    return batch._replace(kernel=batch.kernel[0])
+
+  key = jax.random.fold_in(jax.random.key(config.seed + 1), number)
+  return jax.vmap(draw)(jax.random.split(key, config.num_prompts[-1]))
+
+
+def scores(config: build.Config, prompt, share) -> jax.Array:
+  """`METHODS` on one prompt, M x T x T."""
+  x_T, y_S, kernel, is_set_T = prompt
+  mixed = interventions.mixed_kernel(kernel, share)
+  best_TxT = likelihood.likelihood_score(x_T, kernel)
+  gradient_TxT = information.label_score(x_T, y_S, config.epsilon)
+  by_name = {
+    BEST: interventions.drop_set_rows(best_TxT, is_set_T),
+    UNKNOWN: likelihood.likelihood_score(x_T, mixed),
+    GRADIENT: interventions.drop_set_rows(gradient_TxT, is_set_T),
+    GRADIENT_UNKNOWN: gradient_TxT,
+  }
+  return jnp.stack([by_name[name] for name in METHODS])
+
+
+def child_shares(config: build.Config) -> tuple[jax.Array, jax.Array]:
+  """The probabilities that a child and that a root is set, by design."""
+  shares = (*config.shares, 1 / (config.T - 1))
+  return jnp.array([*shares, 0.0]), jnp.array([*shares, 1.0])
+
+
+def measured(config: build.Config, S: int, graph: Graph, number, alpha):
+  """The number of edges found, N x D x M."""
+  grid_N = jnp.array((0, *config.num_prompts))
+  batch = prompts(config, S, graph, number, alpha)
+  share_D, _ = child_shares(config)
+  D, T = len(share_D), config.T
+  each = jax.vmap(
+    functools.partial(scores, config),
+    (sampling.InterventionalPrompt(0, 0, None, 0), 0),
+  )
+
+  def add(n, total):
+    prompt_D = jax.tree.map(lambda a: a[n], batch)
+    return total + each(prompt_D, share_D)
+
+  def until(total, ends):
+    total = jax.lax.fori_loop(ends[0], ends[1], add, total)
+    hits = jax.vmap(jax.vmap(samples.hits, (0, None)), (0, None))
+    return total, hits(total, graph).sum(axis=2)
+
+  start = jnp.zeros((D, len(METHODS), T, T))
+  return jax.lax.scan(until, start, (grid_N[:-1], grid_N[1:]))[1]
+
+
+def closed_forms(config: build.Config, S: int, graph: Graph, number, alpha):
+  """`Closed` from kernels that no prompt has."""
+  key = jax.random.fold_in(jax.random.key(config.seed + 2), number)
+  prior, shares = priors.dirichlet(alpha), child_shares(config)
+
+  def one(key):
+    kernel = prior(key, S, 1)
+
+    def of_design(share, root_share):
+      P_TxTxSxS = interventions.pair_laws(graph, kernel, share, root_share)
+      return Closed(
+        interventions.affinity(P_TxTxSxS, kernel, share),
+        interventions.margin(P_TxTxSxS, kernel, share),
+      )
+
+    return jax.vmap(of_design)(*shares)
+
+  keys = jax.random.split(key, config.num_kernels)
+  values = jax.lax.map(one, keys, batch_size=min(8, config.num_kernels))
+  return jax.tree.map(lambda a: a.mean(axis=0), values)
+
+
+def margins_of(graph: Graph, margin_DxTxT: np.ndarray) -> np.ndarray:
+  """The margin of each edge over its best rival, for edges that have one."""
+  margins = [
+    np.delete(margin_DxTxT[:, p, :i], p, axis=1).min(axis=1)
+    for i, p in graphs.edges(graph)
+    if i > 1
+  ]
+  return np.reshape(margins, (-1, len(margin_DxTxT)))
+
+
+def rows_of(config: build.Config, found: Found) -> list[list]:
+  """The rows of a setting, without the setting."""
+  rows = []
+  designs = [INDEPENDENT] * len(config.shares) + [ONE, ROOTS]
+  by_method = hits_by_method(found)
+  for d, (design, share) in enumerate(
+    zip(designs, found.share_D.tolist(), strict=True)
+  ):
+    for method, hits_GxNxD in by_method.items():
+      cells = _needed(config, found.edges_G, hits_GxNxD, d)
+      rows.append([design, share, method, "N90", *cells])
+    cells = _margin(found, d)
+    rows.append([design, share, MARGIN, "nats", *cells])
+  for method, hits_GxNxD in by_method.items():
+    rows.append(_best(config, found, method, hits_GxNxD))
+  mean_D = found.margin_GxD.sum(axis=0)[: len(config.shares)]
+  rows.append(_best_closed(config, found, MARGIN, int(mean_D.argmax())))
+  return rows
+
+
+def hits_by_method(found: Found) -> dict[str, np.ndarray]:
+  """The edges found, G x N x D, by each method and by the guaranteed one."""
+  measured_by = {
+    method: found.hits_GxNxDxM[..., m] for m, method in enumerate(METHODS)
+  }
+  return measured_by | {GUARANTEED: found.guaranteed_GxNxD}
+
+
+def _needed(config: build.Config, edges_G, hits_GxNxD, d: int) -> list:
+  """N90 and its ratio to share 0, with errors; None if it is not reached."""
+  sizes = config.num_prompts
+  hits_GxN, none_GxN = hits_GxNxD[:, :, d], hits_GxNxD[:, :, 0]
+  value = samples.needed(hits_GxN, edges_G, sizes, LEVEL)
+  ratio = samples.factor(hits_GxN, none_GxN, edges_G, sizes, LEVEL)
+  return [None if np.isnan(cell) else cell for cell in (*value, *ratio)]
+
+
+def _margin(found: Found, d: int) -> list:
+  """The mean margin over edges, and that of share 0 over it, with errors."""
+  margin_GxD, rivalled_G = found.margin_GxD, found.rivalled_G
+  mean_D, error_D = samples.share(margin_GxD, rivalled_G)
+  ratio = mean_D[0] / mean_D[d]
+  # The error of a ratio of two means over the same graphs, to first order.
+  change_G = margin_GxD[:, 0] - ratio * margin_GxD[:, d]
+  _, error = samples.share(change_G[:, None], rivalled_G)
+  return [mean_D[d], error_D[d], ratio, float(error[0]) / mean_D[d]]
+
+
+def _best(config: build.Config, found: Found, method: str, hits_GxNxD) -> list:
+  """The best share of a method, chosen and judged on different graphs."""
+  if method == GUARANTEED:
+    d = least(config, found.edges_G, hits_GxNxD)
+    return _best_closed(config, found, method, d)
+  d = least(config, found.edges_G[::2], hits_GxNxD[::2])
+  cells = [None, None]
+  if d is not None:
+    cells = _needed(config, found.edges_G[1::2], hits_GxNxD[1::2], d)[2:]
+  return _best_row(config, method, d, cells)
+
+
+def _best_closed(config, found: Found, method: str, d: int | None) -> list:
+  cells = [None, None]
+  if d is not None:
+    hits_GxNxD = found.hits_GxNxDxM[..., METHODS.index(BEST)]
+    cells = _needed(config, found.edges_G, hits_GxNxD, d)[2:]
+  return _best_row(config, method, d, cells)
+
+
+def _best_row(config, method: str, d: int | None, cells: list) -> list:
+  share = None if d is None else config.shares[d]
+  return [INDEPENDENT, share, method, "best share", None, None, *cells]
+
+
+def least(config: build.Config, edges_G, hits_GxNxD) -> int | None:
+  """The share of the least N90; None if no share reaches the level."""
+  needed_D = [
+    samples.crossing(
+      samples.share(hits_GxNxD[:, :, d], edges_G)[0], config.num_prompts, LEVEL
+    )
+    for d in range(len(config.shares))
+  ]
+  return None if np.isnan(needed_D).all() else int(np.nanargmin(needed_D))
+
+
+def _panel(config: build.Config, found: Found) -> dict[str, plots.Curve]:
+  curves = {}
+  num = len(config.shares)
+  for method, hits_GxNxD in hits_by_method(found).items():
+    needed_D = [
+      samples.needed(
+        hits_GxNxD[:, :, d], found.edges_G, config.num_prompts, LEVEL
+      )
+      for d in range(num)
+    ]
+    curves[method] = plots.Curve(
+      config.shares,
+      [needed.prompts for needed in needed_D],
+      [needed.error for needed in needed_D],
+      method == GUARANTEED,
+    )
+  return curves
