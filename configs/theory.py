@@ -289,8 +289,13 @@ _DEFAULTS = {
   },
   "interventions": {
     "graphs": ("forest", "chain"),
-    # (S, alpha)
-    "settings": ((3, 0.1), (3, 1.0), (10, 0.1), (10, 1.0)),
+    # (S, alpha, kernels of the closed forms of a graph)
+    "settings": (
+      (3, 0.1, 1024),
+      (3, 1.0, 128),
+      (10, 0.1, 128),
+      (10, 1.0, 128),
+    ),
     "T": 20,
     "root_probability": 0.5,
     "epsilon": 0.1,
@@ -301,7 +306,6 @@ _DEFAULTS = {
       *(1, 2, 3, 4, 6, 8, 11, 16, 23, 32, 45, 64, 91, 128, 181, 256, 362, 512),
       *(724, 1024),
     ),
-    "num_kernels": 256,
   },
 }
 

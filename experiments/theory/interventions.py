@@ -63,15 +63,16 @@ from icl_causal.plotting import interventions as plots
 
 FIELDS = {
   "graphs": fields.tuple_of(fields.one_of(("forest", "chain"))),
-  # (S, alpha)
-  "settings": fields.tuple_of((fields.at_least(2), fields.ALPHA)),
+  # (S, alpha, kernels of the closed forms of a graph)
+  "settings": fields.tuple_of(
+    (fields.at_least(2), fields.ALPHA, fields.at_least(1))
+  ),
   "T": fields.at_least(4),
   "root_probability": fields.BELOW_ONE,
   "epsilon": fields.NOT_NEGATIVE,
   "shares": fields.tuple_of(fields.BELOW_ONE),
-  "num_graphs": fields.at_least(4),
+  "num_graphs": fields.at_least(2),
   "num_prompts": fields.tuple_of(fields.at_least(1)),
-  "num_kernels": fields.at_least(2),
 }
 
 
@@ -138,8 +139,8 @@ def check(config: build.Config) -> Outcome:
   """N90 by setting, design, share and method."""
   rows, panels = [], {}
   for kind in config.graphs:
-    for S, alpha in config.settings:
-      found = found_in(config, kind, S, alpha)
+    for S, alpha, num_kernels in config.settings:
+      found = found_in(config, kind, S, alpha, num_kernels)
       name = [kind, S, alpha]
       rows += [[*name, *row] for row in rows_of(config, found)]
       title = f"{kind}, S = {S}, Dirichlet({alpha:g})"
@@ -148,13 +149,17 @@ def check(config: build.Config) -> Outcome:
   return Outcome(list(HEADER), rows, figure)
 
 
-def found_in(config: build.Config, kind: str, S: int, alpha) -> Found:
+def found_in(
+  config: build.Config, kind: str, S: int, alpha, num_kernels: int
+) -> Found:
   """All methods and closed forms on the graphs of a setting."""
   graphs_G = graphs_of(config, kind)
   runs = [(g, np.int32(n), np.float32(alpha)) for n, g in enumerate(graphs_G)]
   over = sample_curves.over_runs
   hits = over(functools.partial(measured, config, S), runs, _AT_ONCE)
-  closed = over(functools.partial(closed_forms, config, S), runs, 1)
+  closed = over(
+    functools.partial(closed_forms, config, S, num_kernels), runs, 1
+  )
   edges_G = np.array([len(graphs.edges(graph)) for graph in graphs_G])
   guaranteed = np.array(
     [
@@ -259,7 +264,7 @@ def measured(config: build.Config, S: int, graph: Graph, number, alpha):
   return jax.lax.scan(until, start, (grid_N[:-1], grid_N[1:]))[1]
 
 
-def closed_forms(config: build.Config, S: int, graph: Graph, number, alpha):
+def closed_forms(config, S: int, num_kernels: int, graph: Graph, number, alpha):
   """`Closed` from kernels that no prompt has."""
   key = jax.random.fold_in(jax.random.key(config.seed + 2), number)
   prior, shares = priors.dirichlet(alpha), child_shares(config)
@@ -276,8 +281,8 @@ def closed_forms(config: build.Config, S: int, graph: Graph, number, alpha):
 
     return jax.vmap(of_design)(*shares)
 
-  keys = jax.random.split(key, config.num_kernels)
-  values = jax.lax.map(one, keys, batch_size=min(8, config.num_kernels))
+  keys = jax.random.split(key, num_kernels)
+  values = jax.lax.map(one, keys, batch_size=min(4, num_kernels))
   return jax.tree.map(lambda a: a.mean(axis=0), values)
 
 

@@ -43,7 +43,9 @@ def needed_by_share(
     columns: panels side by side.
   """
   rows = -(-len(panels) // columns)
-  figure = Figure(figsize=(3.8 * columns, 0.8 + 2.3 * rows), layout="constrained")
+  figure = Figure(
+    figsize=(3.8 * columns, 0.8 + 2.3 * rows), layout="constrained"
+  )
   all_axes = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
   names = dict.fromkeys(name for panel in panels.values() for name in panel)
   colors = dict(zip(names, _COLORS, strict=False))
