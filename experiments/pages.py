@@ -27,6 +27,7 @@ from experiments.harness import selection
 from experiments.harness import tables
 from experiments.harness import verdicts
 from experiments.theory import circuit_pages
+from experiments.theory import intervention_pages
 from experiments.theory import registry
 from experiments.theory import sample_pages
 from icl_causal import runs
@@ -36,7 +37,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 # The theory checks with a page, recorded by `experiments.theory --results`.
 RECORDED_CHECKS = (
   *("times", "order", "samples", "repetition", "circuits", "latent"),
-  "lengths",
+  *("lengths", "interventions"),
 )
 # Tables of these checks by page and name: the check, the columns, and
 # the tasks, by default all.
@@ -112,6 +113,12 @@ def shown() -> dict[tuple[str, str], str]:
     **{
       ("docs/samples.md", name): table
       for name, table in sample_pages.shown(checks["samples"]).items()
+    },
+    **{
+      ("docs/interventions.md", name): table
+      for name, table in intervention_pages.shown(
+        checks["interventions"]
+      ).items()
     },
     **{
       ("docs/circuits.md", name): table

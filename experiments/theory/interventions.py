@@ -24,8 +24,10 @@ prompts, which loses no edge. `share` is the mean share of set tokens.
 `guaranteed` is the N90 of the Bhattacharyya bound on the best possible
 (`bounds.most_error`), `margin` the mean over edges of the expected log
 likelihood of the parent minus that of its best rival, in nats for each prompt.
-Both are exact on kernels, which are drawn (`analysis.interventions`); for `one
-token` they are those of independent tokens with the same share.
+Both are exact given a kernel and averaged over drawn ones, which makes
+`guaranteed` slightly too large (`analysis.interventions`). For `one token` both,
+and the likelihood with unknown set tokens, are those of independent tokens with
+the same share.
 
 `ratio` is N90 over that of the same method without set tokens; for a margin,
 the margin without set tokens over the margin. All shares of a graph have the
@@ -234,7 +236,7 @@ def scores(config: build.Config, prompt, share) -> jax.Array:
   return jnp.stack([by_name[name] for name in METHODS])
 
 
-def child_shares(config: build.Config) -> tuple[jax.Array, jax.Array]:
+def design_shares(config: build.Config) -> tuple[jax.Array, jax.Array]:
   """The probabilities that a child and that a root is set, by design."""
   shares = (*config.shares, 1 / (config.T - 1))
   return jnp.array([*shares, 0.0]), jnp.array([*shares, 1.0])
@@ -244,16 +246,17 @@ def measured(config: build.Config, S: int, graph: Graph, number, alpha):
   """The number of edges found, N x D x M."""
   grid_N = jnp.array((0, *config.num_prompts))
   batch = prompts(config, S, graph, number, alpha)
-  share_D, _ = child_shares(config)
+  share_D, _ = design_shares(config)
   D, T = len(share_D), config.T
-  each = jax.vmap(
-    functools.partial(scores, config),
-    (sampling.InterventionalPrompt(0, 0, None, 0), 0),
-  )
 
   def add(n, total):
-    prompt_D = jax.tree.map(lambda a: a[n], batch)
-    return total + each(prompt_D, share_D)
+    x_DxT, y_DxS, kernel, is_set_DxT = jax.tree.map(lambda a: a[n], batch)
+
+    def of_design(x_T, y_S, is_set_T, share):
+      prompt = sampling.InterventionalPrompt(x_T, y_S, kernel, is_set_T)
+      return scores(config, prompt, share)
+
+    return total + jax.vmap(of_design)(x_DxT, y_DxS, is_set_DxT, share_D)
 
   def until(total, ends):
     total = jax.lax.fori_loop(ends[0], ends[1], add, total)
@@ -267,7 +270,7 @@ def measured(config: build.Config, S: int, graph: Graph, number, alpha):
 def closed_forms(config, S: int, num_kernels: int, graph: Graph, number, alpha):
   """`Closed` from kernels that no prompt has."""
   key = jax.random.fold_in(jax.random.key(config.seed + 2), number)
-  prior, shares = priors.dirichlet(alpha), child_shares(config)
+  prior, shares = priors.dirichlet(alpha), design_shares(config)
 
   def one(key):
     kernel = prior(key, S, 1)

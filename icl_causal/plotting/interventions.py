@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from matplotlib.ticker import LogLocator
 from matplotlib.ticker import NullFormatter
 from matplotlib.ticker import StrMethodFormatter
 import numpy as np
@@ -60,14 +61,15 @@ def needed_by_share(
         color=colors[name],
         linestyle="--" if curve.is_prediction else "-",
         linewidth=1.2,
-        elinewidth=0.8,
+        elinewidth=1.2,
       )
       if not np.isnan(curve.prompts).all():
-        least = np.nanargmin(curve.prompts)
+        least = int(np.nanargmin(curve.prompts))
         point = [curve.shares[least]], [curve.prompts[least]]
         axes.plot(*point, "o", color=colors[name], markersize=4)
     axes.set_title(title, fontsize=9)
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
   for axes in all_axes[len(panels) :]:
