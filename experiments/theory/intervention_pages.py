@@ -30,11 +30,10 @@ def shown(recorded: Mapping | None) -> dict[str, str]:
   rows = [
     dict(zip(recorded["header"], row, strict=True)) for row in recorded["rows"]
   ]
+  others = {k: v for k, v in _MEASURED.items() if k != interventions.BEST}
   return {
     "interventions shares": _shares(rows, _CLOSED),
-    "interventions methods": _shares(
-      rows, {k: v for k, v in _MEASURED.items() if k != interventions.BEST}
-    ),
+    "interventions methods": _shares(rows, others),
     "interventions best": _best(rows),
     "interventions designs": _designs(rows),
   }
@@ -59,7 +58,10 @@ def _of(rows: list[dict], method: str, design: str) -> list[dict]:
 
 
 def _shares(rows: list[dict], names: Mapping[str, str]) -> str:
-  """Values without set tokens, and ratios by share."""
+  """Values without set tokens, and ratios by share.
+
+  Below what is measured of the best possible, the ratio of the unset tokens.
+  """
   lines, header = [], []
   for setting, of_setting in _settings(rows).items():
     for method, name in names.items():
@@ -68,6 +70,9 @@ def _shares(rows: list[dict], names: Mapping[str, str]) -> str:
       header += [f"{row['share']:g}" for row in others]
       cells = [_value(none), *(_ratio(row) for row in others)]
       lines.append([*setting, name, *cells])
+      if method == interventions.BEST:
+        cells = [_ratio(row, 1 - row["share"]) for row in others]
+        lines.append([*setting, "unset tokens", "-", *cells])
   return tables.markdown(header, lines)
 
 
@@ -119,7 +124,8 @@ def _value(row: dict) -> str:
   return f"{row['value']:.{digits}f} ± {row['error']:.{digits}f}"
 
 
-def _ratio(row: dict) -> str:
+def _ratio(row: dict, factor: float = 1.0) -> str:
   if row["ratio"] is None:
     return "-"
-  return f"{row['ratio']:.2f} ± {row['error of ratio']:.2f}"
+  ratio, error = factor * row["ratio"], factor * row["error of ratio"]
+  return f"{ratio:.2f} ± {error:.2f}"
