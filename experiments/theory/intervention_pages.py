@@ -3,16 +3,17 @@
 from collections.abc import Mapping
 
 from experiments.harness import tables
+from experiments.theory import intervention_scores
 from experiments.theory import interventions
 
 _MEASURED = {
-  interventions.BEST: "best possible",
-  interventions.UNKNOWN: "best possible, unknown",
-  interventions.GRADIENT: "gradient, dropped",
-  interventions.GRADIENT_UNKNOWN: "gradient, unknown",
+  intervention_scores.BEST: "best possible",
+  intervention_scores.UNKNOWN: "best possible, unknown",
+  intervention_scores.GRADIENT: "gradient, dropped",
+  intervention_scores.GRADIENT_UNKNOWN: "gradient, unknown",
 }
 _CLOSED = {
-  interventions.BEST: "measured",
+  intervention_scores.BEST: "measured",
   interventions.GUARANTEED: "guaranteed",
   interventions.MARGIN: "margin",
 }
@@ -30,7 +31,7 @@ def shown(recorded: Mapping | None) -> dict[str, str]:
   rows = [
     dict(zip(recorded["header"], row, strict=True)) for row in recorded["rows"]
   ]
-  others = {k: v for k, v in _MEASURED.items() if k != interventions.BEST}
+  others = {k: v for k, v in _MEASURED.items() if k != intervention_scores.BEST}
   return {
     "interventions shares": _shares(rows, _CLOSED),
     "interventions methods": _shares(rows, others),
@@ -70,7 +71,7 @@ def _shares(rows: list[dict], names: Mapping[str, str]) -> str:
       header += [f"{row['share']:g}" for row in others]
       cells = [_value(none), *(_ratio(row) for row in others)]
       lines.append([*setting, name, *cells])
-      if method == interventions.BEST:
+      if method == intervention_scores.BEST:
         cells = [_ratio(row, 1 - row["share"]) for row in others]
         lines.append([*setting, "unset tokens", "-", *cells])
   return tables.markdown(header, lines)
@@ -80,7 +81,7 @@ def _best(rows: list[dict]) -> str:
   """The best share of each method and closed form, and the ratio there."""
   names = _CLOSED | {
     method: _MEASURED[method]
-    for method in (interventions.BEST, interventions.GRADIENT)
+    for method in (intervention_scores.BEST, intervention_scores.GRADIENT)
   }
   lines = []
   for setting, of_setting in _settings(rows).items():
@@ -104,9 +105,9 @@ def _designs(rows: list[dict]) -> str:
       of_methods = [
         _of(of_setting, method, design)[0]
         for method in (
-          interventions.BEST,
+          intervention_scores.BEST,
           interventions.GUARANTEED,
-          interventions.GRADIENT,
+          intervention_scores.GRADIENT,
         )
       ]
       line += [of_methods[0]["share"], *map(_ratio, of_methods)]

@@ -718,7 +718,7 @@ FAULTS = (
     ("theory/interventions",),
   ),
   Fault(
-    "experiments/theory/interventions",
+    "experiments/theory/intervention_scores",
     "0, T - 1), T)",
     "0, T - 2), T)",
     ("theory/interventions",),

@@ -1,11 +1,12 @@
 """The tables of docs/interventions.md, from rows typed by hand."""
 
 from experiments.theory import intervention_pages
+from experiments.theory import intervention_scores
 from experiments.theory import interventions
 
 
 def _rows():
-  methods = (*interventions.METHODS, interventions.GUARANTEED)
+  methods = (*intervention_scores.METHODS, interventions.GUARANTEED)
   setting = ["chain", 3, 0.1]
   for design, share in (
     ("independent", 0.0),
@@ -15,7 +16,7 @@ def _rows():
   ):
     for m, method in enumerate(methods):
       cells = [10.0 + m, 1.0, 1 + share + m, 0.1]
-      if method == interventions.GRADIENT_UNKNOWN and share == 0.5:
+      if method == intervention_scores.GRADIENT_UNKNOWN and share == 0.5:
         cells = [None] * 4
       yield [*setting, design, share, method, "N90", *cells]
     yield [*setting, design, share, "margin", "nats", 0.25, 0.01, 0.8, 0.02]

@@ -5,6 +5,7 @@ from jax import numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.theory import intervention_scores
 from experiments.theory import interventions
 from experiments.theory import registry
 from icl_causal import graphs
@@ -40,7 +41,7 @@ def rows(outcome):
 
 def test_every_design_and_method_has_a_row(outcome, rows):
   methods = [
-    *interventions.METHODS,
+    *intervention_scores.METHODS,
     interventions.GUARANTEED,
     interventions.MARGIN,
   ]
@@ -58,7 +59,8 @@ def test_every_design_and_method_has_a_row(outcome, rows):
 def test_without_set_tokens_it_is_known_that_there_are_none(rows):
   for kind in ("forest", "chain"):
     best, unknown, gradient, gradient_unknown = (
-      rows[kind, "independent", 0.0, method] for method in interventions.METHODS
+      rows[kind, "independent", 0.0, method]
+      for method in intervention_scores.METHODS
     )
     assert best["value"] == unknown["value"] < gradient["value"]
     assert gradient["value"] == gradient_unknown["value"]
@@ -68,8 +70,8 @@ def test_without_set_tokens_it_is_known_that_there_are_none(rows):
 
 def test_most_tokens_set_cost_prompts_and_not_knowing_which_costs_more(rows):
   for kind in ("forest", "chain"):
-    best = rows[kind, "independent", 0.9, interventions.BEST]
-    unknown = rows[kind, "independent", 0.9, interventions.UNKNOWN]
+    best = rows[kind, "independent", 0.9, intervention_scores.BEST]
+    unknown = rows[kind, "independent", 0.9, intervention_scores.UNKNOWN]
     assert best["ratio"] > 1 + 2 * best["error of ratio"]
     assert unknown["value"] is None or unknown["value"] > best["value"]
     margin = rows[kind, "independent", 0.9, interventions.MARGIN]
@@ -79,7 +81,7 @@ def test_most_tokens_set_cost_prompts_and_not_knowing_which_costs_more(rows):
 def test_the_closed_form_guarantees_what_is_measured(rows):
   for key, row in rows.items():
     if row["method"] == interventions.GUARANTEED and row["value"] is not None:
-      best = rows[*key[:3], interventions.BEST]
+      best = rows[*key[:3], intervention_scores.BEST]
       assert best["value"] < row["value"] + 3 * best["error"]
 
 
@@ -119,13 +121,13 @@ def _hits(score_TxT, graph):
 def test_measure_by_loops():
   config = SMALL.copy_and_resolve_references()
   config.num_prompts = (1, 3, 8)
-  graph = interventions.graphs_of(config, "forest")[1]
+  graph = intervention_scores.graphs_of(config, "forest")[1]
   arguments = graph, np.int32(1), np.float32(0.5)
   batch = jax.jit(
-    lambda *arguments: interventions.prompts(config, 3, *arguments)
+    lambda *arguments: intervention_scores.prompts(config, 3, *arguments)
   )(*arguments)
   measured_NxDxM = jax.jit(
-    lambda *arguments: interventions.measured(config, 3, *arguments)
+    lambda *arguments: intervention_scores.measured(config, 3, *arguments)
   )(*arguments)
   share_D = (0.0, 0.25, 0.9, 1 / 6, 0.0)
   score = _by_loops(batch, share_D, graph, config.epsilon)
@@ -138,7 +140,7 @@ def test_measure_by_loops():
 def test_designs_set_the_tokens_that_they_name():
   graph = graphs.from_parents([-1, 0, -1, 1, 2, 2, -1])
   batch = jax.jit(
-    lambda graph: interventions.prompts(
+    lambda graph: intervention_scores.prompts(
       SMALL, 3, graph, np.int32(0), np.float32(0.5)
     )
   )(graph)
@@ -162,7 +164,7 @@ def test_closed_forms_are_means_over_kernels():
   """At share 0, by pair laws of draws from the same prior."""
   graph = graphs.chain(7)
   closed = jax.jit(
-    lambda graph: interventions.closed_forms(
+    lambda graph: intervention_scores.closed_forms(
       SMALL, 2, 512, graph, np.int32(0), np.float32(0.5)
     )
   )(graph)
@@ -183,7 +185,7 @@ def test_margins_are_those_of_the_best_rival():
   margin_DxTxT[0, 1, 0] = 0.5  # edge (2, 1), one rival
   margin_DxTxT[0, 0, 1:4] = [0.3, 0.2, 0.4]  # edge (4, 0)
   margin_DxTxT[1] = 1
-  margins = interventions.margins_of(graph, margin_DxTxT)
+  margins = intervention_scores.margins_of(graph, margin_DxTxT)
   np.testing.assert_allclose(margins, [[0.5, 1], [0.2, 1]])
 
 
@@ -225,14 +227,15 @@ def test_the_table_by_hand():
   best = next(
     row
     for row in rows
-    if (row["method"], row["quantity"]) == (interventions.BEST, "best share")
+    if (row["method"], row["quantity"])
+    == (intervention_scores.BEST, "best share")
   )
   assert best["share"] == 0.5
   # On the odd graphs 3.6 of 4 are at N = 2 with set tokens and .9 * 2 without.
   assert best["ratio"] == pytest.approx(2 / 2**0.9)
   margin = rows[-1]
   assert (margin["method"], margin["share"]) == ("margin", 0.5)
-  n90 = [r for r in rows if r["method"] == interventions.BEST][:2]
+  n90 = [r for r in rows if r["method"] == intervention_scores.BEST][:2]
   # .95 of all edges are at N = 2, with any share.
   expected = 2 ** (0.9 / 0.95)
   assert [r["value"] for r in n90] == pytest.approx([expected] * 2)
