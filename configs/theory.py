@@ -312,6 +312,26 @@ _DEFAULTS = {
     "test_size": 2**9,
     "map_prompts": 32,
   },
+  "interventions": {
+    "graphs": ("forest", "chain"),
+    # (S, alpha, kernels of the closed forms of a graph)
+    "settings": (
+      (3, 0.1, 512),
+      (3, 1.0, 64),
+      (10, 0.1, 64),
+      (10, 1.0, 64),
+    ),
+    "T": 20,
+    "root_probability": 0.5,
+    "epsilon": 0.1,
+    "shares": (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8),
+    "num_graphs": 200,
+    # Half powers of two.
+    "num_prompts": (
+      *(1, 2, 3, 4, 6, 8, 11, 16, 23, 32, 45, 64, 91, 128, 181, 256, 362, 512),
+      *(724, 1024),
+    ),
+  },
 }
 
 CHECKS = tuple(_DEFAULTS)

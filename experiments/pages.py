@@ -27,6 +27,7 @@ from experiments.harness import selection
 from experiments.harness import tables
 from experiments.harness import verdicts
 from experiments.theory import circuit_pages
+from experiments.theory import intervention_pages
 from experiments.theory import pair_pages
 from experiments.theory import registry
 from experiments.theory import sample_pages
@@ -37,7 +38,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 # The theory checks with a page, recorded by `experiments.theory --results`.
 RECORDED_CHECKS = (
   *("times", "order", "samples", "repetition", "circuits", "latent"),
-  *("lengths", "pairs"),
+  *("lengths", "pairs", "interventions"),
 )
 # Tables of these checks by page and name: the check, the columns, and
 # the tasks, by default all.
@@ -115,6 +116,12 @@ def shown() -> dict[tuple[str, str], str]:
       for name, table in (
         sample_pages.shown(checks["samples"])
         | pair_pages.shown(checks["pairs"])
+      ).items()
+    },
+    **{
+      ("docs/interventions.md", name): table
+      for name, table in intervention_pages.shown(
+        checks["interventions"]
       ).items()
     },
     **{

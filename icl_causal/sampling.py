@@ -8,6 +8,7 @@ from jax import core
 from jax import numpy as jnp
 import numpy as np
 
+from icl_causal import checks
 from icl_causal import graphs
 from icl_causal.graphs import Graph
 from icl_causal.priors import Prior
@@ -50,6 +51,22 @@ class LatentPrompt(NamedTuple):
   graph_index: jax.Array
 
 
+class InterventionalPrompt(NamedTuple):
+  """A `Prompt` in which some tokens are set: an intervention, do(s_i = a).
+
+  Attributes:
+    x_T: as in `Prompt`.
+    y_S: as in `Prompt`.
+    kernel: as in `Prompt`.
+    is_set_T: whether the token is set: the intervention targets.
+  """
+
+  x_T: jax.Array
+  y_S: jax.Array
+  kernel: jax.Array
+  is_set_T: jax.Array
+
+
 def sample_prompt(
   key, graph: Graph, prior: Prior, S: int, every: bool = False
 ) -> Prompt:
@@ -66,32 +83,48 @@ def sample_prompt(
     S: number of states, at least 2.
     every: whether the prompt has a target at every position.
   """
-  chex.assert_rank(list(graph), [2, 1])
-  if S < 2:
-    raise ValueError(f"S must be at least 2, got {S}")
-  T, K = graph.parents_TxK.shape
-  kernel_key, token_key = jax.random.split(key)
-  kernel = prior(kernel_key, S, K)
-  chex.assert_shape(kernel, (S + 1,) * K + (S,))
-
-  rows_MxS = kernel.reshape(-1, S)
-  uniform_S = jnp.full((1, S), 1 / S, kernel.dtype)
-  cdf_MxS = jnp.cumsum(jnp.concatenate([rows_MxS, uniform_S]), axis=1)
-  query_row = rows_MxS.shape[0]
-  is_query_T = graphs.is_query(graph)
-  u_T = jax.random.uniform(token_key, (T,))
-
-  def draw(seen_T, position):
-    i, parents_K, is_query, u = position
-    row = jnp.where(is_query, query_row, table_row(seen_T, parents_K, S))
-    token = (cdf_MxS[row] <= u * cdf_MxS[row, -1]).sum(dtype=jnp.int32)
-    return seen_T.at[i].set(token), None
-
-  positions = (jnp.arange(T), graph.parents_TxK, is_query_T, u_T)
-  x_T, _ = jax.lax.scan(draw, jnp.zeros(T, jnp.int32), positions)
+  kernel, token_key = _draw_kernel(key, graph, prior, S)
+  x_T = _draw_tokens(token_key, graph, kernel, graphs.is_query(graph))
   if every:
     return Prompt(x_T, next_laws(x_T, graph, kernel), kernel)
-  return Prompt(x_T, rows_MxS[table_row(x_T, graph.target_K, S)], kernel)
+  return Prompt(x_T, _target_law(x_T, graph, kernel), kernel)
+
+
+def sample_interventional(
+  key, graph: Graph, prior: Prior, S: int, share
+) -> InterventionalPrompt:
+  """Draws a prompt in which some tokens are set, independently of each other.
+
+  A set token is uniform on the states and independent of all earlier tokens:
+  the edges into it are cut. Its children follow the kernel from it. Given the
+  set positions I, the law of the tokens is the truncated factorisation (Pearl,
+  2009) with a uniform law of the set tokens, a stochastic intervention:
+
+    P(x_T) = S^-|I| prod_{i not in I} kernel[s_{p_1(i)}, .., s_{p_K(i)}, s_i].
+
+  The query is never set; it is uniform already. The target keeps its law.
+
+  Args:
+    key: a typed key.
+    graph: over T positions.
+    prior: (key, S, K) -> kernel.
+    S: number of states, at least 2.
+    share: the probability that a token is set; a number, or one for each
+      position. Zeros and ones are a fixed mask.
+  """
+  T = graph.parents_TxK.shape[0]
+  share_T = jnp.broadcast_to(jnp.asarray(share, float), (T,))
+  checks.require(
+    ((share_T >= 0) & (share_T <= 1)).all(),
+    f"share must be from 0 to 1, got {share}",
+  )
+  set_key, prompt_key = jax.random.split(key)
+  kernel, token_key = _draw_kernel(prompt_key, graph, prior, S)
+  is_query_T = graphs.is_query(graph)
+  is_set_T = jax.random.bernoulli(set_key, share_T) & ~is_query_T
+  x_T = _draw_tokens(token_key, graph, kernel, is_query_T | is_set_T)
+  y_S = _target_law(x_T, graph, kernel)
+  return InterventionalPrompt(x_T, y_S, kernel, is_set_T)
 
 
 def sample_latent(
@@ -161,6 +194,16 @@ def next_laws(x_T, graph: Graph, kernel) -> jax.Array:
   return jnp.where(is_query_T[:, None], 1 / S, y_TxS)
 
 
+def sample_interventional_batch(
+  key, graph: Graph, prior: Prior, S: int, batch_size: int, share
+) -> InterventionalPrompt:
+  """`batch_size` independent prompts with set tokens, along a leading axis."""
+  keys_B = jax.random.split(key, batch_size)
+  return jax.vmap(
+    lambda key: sample_interventional(key, graph, prior, S, share)
+  )(keys_B)
+
+
 def resample(key, prompts: Prompt, batch_size: int, num_prompts=None) -> Prompt:
   """`batch_size` prompts drawn with replacement from a fixed batch.
 
@@ -209,3 +252,40 @@ def table_row(x_T, parents_K, S: int) -> jax.Array:
   tokens_K = jnp.where(parents_K < 0, S, x_T[parents_K])
   weights_K = (S + 1) ** jnp.arange(parents_K.shape[-1])[::-1]
   return (tokens_K * weights_K).sum()
+
+
+def _draw_kernel(key, graph: Graph, prior: Prior, S: int):
+  """A kernel, and the key of the tokens."""
+  chex.assert_rank(list(graph), [2, 1])
+  if S < 2:
+    raise ValueError(f"S must be at least 2, got {S}")
+  K = graph.parents_TxK.shape[1]
+  kernel_key, token_key = jax.random.split(key)
+  kernel = prior(kernel_key, S, K)
+  chex.assert_shape(kernel, (S + 1,) * K + (S,))
+  return kernel, token_key
+
+
+def _draw_tokens(key, graph: Graph, kernel, is_uniform_T) -> jax.Array:
+  """Tokens along the graph, uniform on the states where `is_uniform_T`."""
+  T, S = graph.parents_TxK.shape[0], kernel.shape[-1]
+  rows_MxS = kernel.reshape(-1, S)
+  uniform_S = jnp.full((1, S), 1 / S, kernel.dtype)
+  cdf_MxS = jnp.cumsum(jnp.concatenate([rows_MxS, uniform_S]), axis=1)
+  uniform_row = rows_MxS.shape[0]
+  u_T = jax.random.uniform(key, (T,))
+
+  def draw(seen_T, position):
+    i, parents_K, is_uniform, u = position
+    row = jnp.where(is_uniform, uniform_row, table_row(seen_T, parents_K, S))
+    token = (cdf_MxS[row] <= u * cdf_MxS[row, -1]).sum(dtype=jnp.int32)
+    return seen_T.at[i].set(token), None
+
+  positions = (jnp.arange(T), graph.parents_TxK, is_uniform_T, u_T)
+  return jax.lax.scan(draw, jnp.zeros(T, jnp.int32), positions)[0]
+
+
+def _target_law(x_T, graph: Graph, kernel) -> jax.Array:
+  """The law of s_{T+1} given its parents."""
+  S = kernel.shape[-1]
+  return kernel.reshape(-1, S)[table_row(x_T, graph.target_K, S)]

@@ -721,6 +721,56 @@ FAULTS = (
     "(), 0, len(graphs_M.target_K))",
     "(), 0, len(graphs_M.target_K) - 1)",
   ),
+  Fault(
+    "icl_causal/sampling",
+    "(set_key, share_T) & ~is_query_T",
+    "(set_key, share_T)",
+    ("interventional",),
+  ),
+  Fault(
+    "icl_causal/sampling",
+    "is_query_T | is_set_T)",
+    "is_query_T)",
+    ("interventional",),
+  ),
+  Fault(
+    "icl_causal/analysis/interventions",
+    "is_set_T[:, None], 0, score_TxT",
+    "is_set_T[None], 0, score_TxT",
+  ),
+  Fault(
+    "icl_causal/analysis/interventions",
+    "== S, root_share, share)",
+    "== S, share, share)",
+  ),
+  Fault(
+    "icl_causal/analysis/interventions",
+    "share + (1 - share) * _expected",
+    "(1 - share) * _expected",
+  ),
+  Fault(
+    "icl_causal/analysis/interventions",
+    "same_S[:, None] -",
+    "same_S[None] -",
+  ),
+  Fault(
+    "experiments/theory/interventions",
+    "found.edges_G[1::2], hits_GxNxD[1::2]",
+    "found.edges_G[::2], hits_GxNxD[::2]",
+    ("theory/interventions",),
+  ),
+  Fault(
+    "experiments/theory/interventions",
+    "margin_GxD[:, 0] - ratio * margin_GxD[:, d]",
+    "margin_GxD[:, 0] - margin_GxD[:, d]",
+    ("theory/interventions",),
+  ),
+  Fault(
+    "experiments/theory/intervention_scores",
+    "0, T - 1), T)",
+    "0, T - 2), T)",
+    ("theory/interventions",),
+  ),
   Fault("icl_causal/relative", "u_TxR[:, -1:], (T", "u_TxR[:, :1], (T"),
   Fault("icl_causal/relative", "[:, reach - 1 :].sum", "[:, reach:].sum"),
   Fault(
