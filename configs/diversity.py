@@ -33,6 +33,6 @@ def get_config(task_and_tier: str = "chain") -> ConfigDict:
       "sizes": pool.NUM_KERNELS,
       "seeds": (0, 1, 2),
       "num_prompts": 2**11,
-      "posterior_samples": 256,
+      "posterior_samples": 128,
     }
   )

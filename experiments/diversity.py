@@ -39,14 +39,15 @@ def main():
     for model in config.models.values()
   )
   suite.train(runs_of, stop, keep=longest)
-  lines = [
-    {"model": name} | line
-    for name, group in runs_of.items()
-    for run in group
-    for line in diversity.lines(
-      runs.load(run.workdir), config.num_prompts, config.posterior_samples
+  lines = []
+  for group in zip(*runs_of.values(), strict=True):
+    trained = [runs.load(run.workdir) for run in group]
+    lines += diversity.lines(
+      dict(zip(runs_of, trained, strict=True)),
+      config.num_prompts,
+      config.posterior_samples,
     )
-  ]
+  lines.sort(key=lambda line: list(runs_of).index(line["model"]))
   results = app.output("results", "results/diversity", workdir)
   results.mkdir(parents=True, exist_ok=True)
   path = results / f"{config.task}.jsonl"

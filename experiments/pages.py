@@ -4,9 +4,9 @@
 
 A table stands between `<!-- NAME -->` and `<!-- /NAME -->`. Run it after
 `experiments.verify`, `experiments.recipes`, `experiments.phases`,
-`experiments.latent`, `experiments.theory --results=results`,
-`make docs/demo/result.json` or `make results/standard_seeds/VARIANT.csv` and
-`.._alone.jsonl`.
+`experiments.latent`, `experiments.diversity`, `experiments.theory
+--results=results`, `make docs/demo/result.json` or `make
+results/standard_seeds/VARIANT.csv` and `.._alone.jsonl`.
 """
 
 from collections.abc import Container, Mapping, Sequence
@@ -15,6 +15,7 @@ import json
 import pathlib
 import textwrap
 
+from configs import diversity as diversity_configs
 from configs import phases
 from configs import recipes
 from configs import selection as selection_configs
@@ -22,6 +23,8 @@ from configs import standard_seeds
 from configs import theory
 from configs import variants
 from experiments.harness import app
+from experiments.harness import diversity
+from experiments.harness import diversity_tables
 from experiments.harness import phase_tables
 from experiments.harness import selection
 from experiments.harness import tables
@@ -40,6 +43,8 @@ RECORDED_CHECKS = (
   *("times", "order", "samples", "repetition", "circuits", "latent"),
   *("lengths", "pairs", "interventions"),
 )
+# Of `diversity_tables.TABLES`; the page has all of the chain.
+_OF_FOREST = ("weights", "phases", "takeover", "graph")
 # Tables of these checks by page and name: the check, the columns, and
 # the tasks, by default all.
 _CHECKS = {
@@ -159,6 +164,15 @@ def shown() -> dict[tuple[str, str], str]:
         ("", selection.table),
         (" inside", selection.inside),
       )
+    },
+    **{
+      ("docs/diversity.md", f"{task} {name}"): tables.markdown(
+        *table(runs.read_table(path, diversity.FIELDS))
+      )
+      for task in diversity_configs.TASKS
+      for path in [results / f"diversity/{task}.jsonl"]
+      for name, table in diversity_tables.TABLES.items()
+      if task == "chain" or name in _OF_FOREST
     },
     **{
       ("docs/phases.md", f"{task} {name}"): tables.markdown(

@@ -6,6 +6,7 @@ import statistics
 
 import pytest
 
+from configs import diversity as diversity_configs
 from configs import paper
 from configs import phases as phases_configs
 from configs import recipes as recipes_configs
@@ -13,6 +14,7 @@ from configs import selection as selection_configs
 from configs import standard_seeds
 from configs import theory
 from configs import variants
+from experiments import diversity
 from experiments import latent
 from experiments import pages
 from experiments import phases
@@ -90,6 +92,35 @@ def test_the_recorded_selection_is_of_the_config(task):
     for name, group in planned.items()
     for run in group
   }
+
+
+@pytest.mark.parametrize("task", diversity_configs.TASKS)
+def test_the_recorded_pools_are_of_the_config(task):
+  """If not, run `python -m experiments.diversity`. Few kernels are retrieved.
+
+  On the pool, no predictor is better than retrieval, by more than its noise.
+  """
+  path = ROOT / f"results/diversity/{task}.jsonl"
+  lines = [json.loads(line) for line in path.read_text().splitlines()]
+  planned = diversity.planned(diversity_configs.get_config(task), ROOT)
+  recorded = [(line["model"], line["run"], line["prompts"]) for line in lines]
+  assert recorded == [
+    (name, run.name, prompts)
+    for name, group in planned.items()
+    for run in group
+    for prompts in ("pool", "fresh")
+  ]
+  assert all(run.config.seed in (0, 1, 2) for run in planned["standard"])
+  for line in lines:
+    losses = line["losses"]
+    if line["prompts"] == "pool":
+      assert losses["retrieval"] <= min(
+        losses["edge posterior"], line["loss"][-1]
+      )
+      if line["M"] == 1:
+        assert losses["retrieval"] == pytest.approx(losses["entropy"], abs=1e-4)
+      if line["M"] == 4:
+        assert line["four"]["retrieval"][-1] > 0.85
 
 
 @pytest.mark.parametrize("task", phases_configs.TASKS)

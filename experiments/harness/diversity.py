@@ -7,6 +7,7 @@ Losses are those of (f + `FLOOR`) / (1 + S `FLOOR`), since retrieval may give a
 probability of 0 to what a fresh kernel does.
 """
 
+from collections.abc import Mapping
 import functools
 from typing import Any
 
@@ -60,61 +61,68 @@ _ROUNDING = 5
 _AT_ONCE = 16  # prompts
 
 
-def lines(run: runs.Run, num_prompts: int, num_samples: int) -> list[dict]:
-  """The lines of a finished run, at the steps of its checkpoints.
+def lines(
+  trained: Mapping[str, runs.Run], num_prompts: int, num_samples: int
+) -> list[dict]:
+  """The lines of models that were trained on one pool.
 
   Args:
-    run: trained on a pool.
-    num_prompts: of its pool and of fresh kernels.
+    trained: finished runs by the names of their models, with one graph, prior
+      and test seed.
+    num_prompts: of the pool and of fresh kernels.
     num_samples: of the exact posterior, for each prompt.
   """
-  config, prior = run.config, run.config.prior
+  run = next(iter(trained.values()))
+  config, graph, prior = run.config, run.graph, run.config.prior
   kernels = build.pool(config, 1)
   assert kernels is not None
-  rows = {row["step"]: row for row in run.history}
-  shared = {
-    "run": run.path.name,
-    "M": len(kernels),
-    "seed": config.seed,
-    "steps": list(run.params),
-    "edges": rows[max(rows)]["edges"],
-    "recovered": [rows[step]["edges_recovered"] for step in run.params],
-    "attention": [
-      round(rows[step]["parent_attention_mean"], _ROUNDING)
-      for step in run.params
-    ],
-  }
   key = streams.key(config.eval.seed, "fresh")
   prompts = {
     POOL: run.prompts(num_prompts),
     FRESH: _fresh(
-      key, run.graph, prior.alpha, prior.root_law, prior.S, num_prompts
+      key, graph, prior.alpha, prior.root_law, prior.S, num_prompts
     ),
   }
   found = []
-  for name, batch in prompts.items():
+  for kind, batch in prompts.items():
     law_KxNxS, losses_K, same = _laws(
-      key, kernels, batch, run.graph, prior.alpha, prior.root_law, num_samples
+      key, kernels, batch, graph, prior.alpha, prior.root_law, num_samples
     )
-    by_step = [
-      jax.tree.map(np.asarray, _of_model(params, batch, law_KxNxS, run.model))
-      for params in run.params.values()
-    ]
-    loss, weights_K, left, four_K = map(np.stack, zip(*by_step, strict=True))
-    found.append(
-      {
-        **shared,
-        "prompts": name,
-        "loss": _rounded(loss),
-        "weights": dict(zip(PREDICTORS, _rounded(weights_K.T), strict=True)),
-        "four": dict(zip(FOUR, _rounded(four_K.T), strict=True)),
-        "left": _rounded(left),
-        "losses": dict(zip(PREDICTORS, _rounded(losses_K), strict=True))
-        | {"entropy": _rounded(bayes.entropy(batch.y_S).mean())},
-        "same": _rounded(same),
-      }
-    )
+    shared = {
+      "M": len(kernels),
+      "seed": config.seed,
+      "prompts": kind,
+      "losses": dict(zip(PREDICTORS, _rounded(losses_K), strict=True))
+      | {"entropy": _rounded(bayes.entropy(batch.y_S).mean())},
+      "same": _rounded(same),
+    }
+    for name, run in trained.items():
+      of_model = _line(run, batch, law_KxNxS)
+      found.append({"model": name, **shared, **of_model})
   return found
+
+
+def _line(run: runs.Run, batch, law_KxNxS) -> dict:
+  """What a line has of one model, at the steps of its checkpoints."""
+  rows = {row["step"]: row for row in run.history}
+  by_step = [
+    jax.tree.map(np.asarray, _of_model(params, batch, law_KxNxS, run.model))
+    for params in run.params.values()
+  ]
+  loss, weights_K, left, four_K = map(np.stack, zip(*by_step, strict=True))
+  return {
+    "run": run.path.name,
+    "steps": list(run.params),
+    "edges": rows[max(rows)]["edges"],
+    "recovered": [rows[step]["edges_recovered"] for step in run.params],
+    "attention": _rounded(
+      [rows[step]["parent_attention_mean"] for step in run.params]
+    ),
+    "loss": _rounded(loss),
+    "weights": dict(zip(PREDICTORS, _rounded(weights_K.T), strict=True)),
+    "four": dict(zip(FOUR, _rounded(four_K.T), strict=True)),
+    "left": _rounded(left),
+  }
 
 
 @functools.partial(jax.jit, static_argnames=("root_law", "S", "num"))

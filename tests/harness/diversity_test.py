@@ -47,13 +47,14 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def lines(run):
-  return diversity.lines(run, NUM, 64)
+  return diversity.lines({"small": run}, NUM, 64)
 
 
 def test_a_line_has_the_steps_and_the_graph_of_its_run(run, lines):
   assert [line["prompts"] for line in lines] == ["pool", "fresh"]
   for line in lines:
-    assert set(line) | {"model"} == set(diversity.FIELDS)
+    assert set(line) == set(diversity.FIELDS)
+    assert line["model"] == "small"
     assert line["steps"] == [2, 4] == [*run.params]
     assert (line["M"], line["run"], line["edges"]) == (3, run.path.name, 4)
     rows = run.history[1:]
@@ -120,8 +121,8 @@ def test_the_loss_on_fresh_kernels_is_that_of_the_prior(run, lines):
 def test_retrieval_is_near_the_exact_posterior_for_many_kernels_only(run):
   config = run.config.copy_and_resolve_references()
   config.prior.num_kernels = 2**12
-  many = diversity.lines(run._replace(config=config), NUM, 256)[1]
-  few = diversity.lines(run, NUM, 256)[1]
+  many = diversity.lines({"a": run._replace(config=config)}, NUM, 256)[1]
+  few = diversity.lines({"a": run}, NUM, 256)[1]
   assert 0 <= many["same"] < 0.1 < few["same"]
 
 
