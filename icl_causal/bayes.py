@@ -105,7 +105,8 @@ class Posterior(NamedTuple):
     halves_2xS: from the first and from the second half of the samples. The bias
       of the loss is of order 1 / num_samples, so the loss of a half minus that
       of all samples estimates the bias of the latter.
-    effective: the effective sample size. If it is small, f_S is mostly noise.
+    effective: the effective sample size. If it is small, f_S is mostly noise;
+      infinite for a closed form.
   """
 
   f_S: jax.Array

@@ -235,7 +235,7 @@ def excess_over_exact(
   if exact is None:
     return values
   loss_M, half_loss_M, effective_M = map(np.asarray, exact[:3])
-  effective = float(1 / np.mean(1 / effective_M))
+  effective = _harmonic_mean(effective_M)
   if math.isfinite(effective):
     values["exact_posterior_effective_samples"] = effective
   bias_M = half_loss_M - loss_M
@@ -267,7 +267,7 @@ def small_bias(biases, effective_samples) -> float | None:
     `MIN_EFFECTIVE_SAMPLES`.
   """
   bias, error = mean_and_standard_error(biases)
-  effective = 1 / np.mean(1 / np.asarray(effective_samples))
+  effective = _harmonic_mean(effective_samples)
   if effective >= MIN_EFFECTIVE_SAMPLES and bias + 2 * error <= MAX_BIAS:
     return bias
   return None
@@ -283,6 +283,11 @@ def edge_losses(baselines: Mapping):
   if "edge_posterior" in baselines:
     return baselines["edge_posterior"]
   return baselines["dirichlet_edge_posterior"]
+
+
+def _harmonic_mean(values) -> float:
+  with np.errstate(divide="ignore"):  # infinite, if all values are
+    return float(1 / np.mean(1 / np.asarray(values)))
 
 
 def _mean_with_correction(values_N, corrections_M) -> tuple[float, float]:

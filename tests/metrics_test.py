@@ -146,6 +146,19 @@ def test_errors_of_excess_over_exact_are_their_spread_over_test_sets():
     assert np.var(values) / variance == pytest.approx(1, abs=0.2)
 
 
+def test_a_closed_form_is_reported_without_effective_samples():
+  """They are infinite; and no warning is given."""
+  loss_M = np.array([0.5, 0.7])
+  exact = metrics.ExactLosses(loss_M, loss_M, np.array([np.inf, np.inf]))
+  row = metrics.excess_over_exact(
+    np.array([0.6, 0.9]), {"edge_posterior": np.array([0.6, 0.8])}, exact
+  )
+  assert row["exact_posterior_loss"] == pytest.approx(0.6)
+  assert row["excess_over_exact"] == pytest.approx(0.15)
+  assert row["exact_posterior_bias"] == 0
+  assert row["exact_posterior_effective_samples"] is None
+
+
 @pytest.mark.parametrize(
   ("loss", "half_loss", "effective"),
   [

@@ -123,10 +123,8 @@ def divide(
   """
   by_program = {}
   for one in planned:
-    flat, traced = (
-      record.flatten(one.config.to_dict()),
-      program.traced(one.config),
-    )
+    flat = record.flatten(one.config.to_dict())
+    traced = program.traced(one.config)
     compiled_in = {
       name: value
       for name, value in flat.items()

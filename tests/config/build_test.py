@@ -308,3 +308,4 @@ def test_the_posterior_of_a_pool_is_retrieval():
   np.testing.assert_allclose(
     found.f_S, bayes.retrieval(x_T, graph, kernels)[0], rtol=1e-5
   )
+  assert np.isinf(found.effective)

@@ -458,8 +458,8 @@ FAULTS = (
   ),
   Fault(
     "experiments/harness/grid",
-    'in program.TRACED and not name.startswith("graph.")',
-    "in program.TRACED",
+    'not in traced and not name.startswith("graph.")',
+    "not in traced",
     ("harness/grid_plan",),
   ),
   Fault(
@@ -720,6 +720,62 @@ FAULTS = (
     "icl_causal/sampling",
     "(), 0, len(graphs_M.target_K))",
     "(), 0, len(graphs_M.target_K) - 1)",
+  ),
+  Fault(
+    "icl_causal/pools",
+    "jnp.where(graphs.is_query(graph)[None], 0, log_MxT)",
+    "log_MxT",
+  ),
+  Fault("icl_causal/pools", "[:, -1]", "[:, 0]"),
+  Fault("icl_causal/pools", "laws_MxRxS[:, target],", "laws_MxRxS[:, 0],"),
+  Fault("icl_causal/pools", "(p_MxT, _FLOOR)", "(p_MxT, 0.01)"),
+  Fault(
+    "icl_causal/priors",
+    "(key, (), 0, len(kernels))",
+    "(key, (), 0, len(kernels) - 1)",
+  ),
+  Fault(
+    "icl_causal/config/parts",
+    "jax.random.randint(key, (), 0, num_kernels)",
+    "jax.random.randint(key, (), 1, num_kernels + 1)",
+    ("config/build",),
+  ),
+  Fault(
+    "icl_causal/config/build",
+    "number, law.alpha, law.root_law, law.seed",
+    "number, law.alpha, law.root_law, 0",
+  ),
+  Fault(
+    "experiments/harness/program",
+    'not (has_weights and name == "prior.num_kernels")',
+    "True",
+  ),
+  Fault(
+    "experiments/harness/diversity",
+    "mixture_weights(f_NxS, law_KxNxS[four])",
+    "mixture_weights(f_NxS, law_KxNxS[:4])",
+  ),
+  Fault(
+    "experiments/harness/diversity",
+    "priors.dirichlet(alpha, root_law)",
+    'priors.dirichlet(alpha, "uniform")',
+  ),
+  Fault(
+    "experiments/harness/diversity_tables",
+    'one["loss"][-1] - one["losses"]["retrieval"]',
+    'one["loss"][-1] - one["losses"]["entropy"]',
+    ("harness/diversity",),
+  ),
+  Fault(
+    "experiments/harness/diversity_tables",
+    "edge / (edge + retrieval)",
+    "edge",
+    ("harness/diversity",),
+  ),
+  Fault(
+    "icl_causal/plotting/diversity",
+    "mean = of[field].mean(axis=0)",
+    "mean = of[field][0]",
   ),
   Fault(
     "icl_causal/sampling",
