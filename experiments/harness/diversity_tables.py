@@ -32,11 +32,11 @@ def predictors(found: Sequence[Mapping]) -> tuple[list[str], list[list]]:
   """Header and rows: the losses of the predictors, which need no training.
 
   `retrieval - edge` is the difference of two losses on the same prompts, and
-  `retrieval | exact` the mean divergence of retrieval from the exact posterior
-  of fresh kernels, in nats.
+  `KL(retrieval, exact)` the mean divergence of retrieval from the exact
+  posterior of fresh kernels, in nats.
   """
   header = ["M", "prompts", "entropy", *PREDICTORS]
-  header += ["retrieval - edge", "error", "retrieval | exact"]
+  header += ["retrieval - edge", "error", "KL(retrieval, exact)"]
   rows = []
   for (model, M, prompts), group in _grouped(found).items():
     if model != found[0]["model"]:

@@ -88,8 +88,10 @@ def _task(run: runs.Run) -> dict[str, Any]:
   """The sizes and the graph."""
   graph = graphs.shared(run.graph)
   T, K = graph.parents_TxK.shape
+  kernels = build.pool(run.config, K)
   return {
     "S": run.config.prior.S,
+    "kernels": None if kernels is None else len(kernels),
     "T": T,
     "parents": K,
     "graphs": run.graph.parents_TxK[..., 0, 0].size,

@@ -18,6 +18,8 @@ from icl_causal import priors
 from icl_causal import runs
 from icl_causal import sampling
 from icl_causal.config import build
+from icl_causal.config import streams
+from icl_causal.report import data
 
 NUM = 32
 
@@ -101,21 +103,24 @@ def test_losses_and_weights_are_those_of_the_prompts(run, lines):
     assert total == pytest.approx(1, abs=1e-4)
 
 
-def test_the_loss_on_fresh_kernels_is_that_of_the_prior(run, lines):
-  """On other prompts: the losses agree within their errors."""
-  prompts = jax.jit(
-    lambda key: jax.vmap(
-      lambda key: sampling.sample_prompt(
-        key, run.graph, priors.dirichlet(0.1), 3
-      )
-    )(jax.random.split(key, 4096))
-  )(jax.random.key(5))
-  f_NxS, _ = run.apply(run.newest, prompts.x_T)
-  loss_N = -(np.asarray(prompts.y_S) * np.log(np.asarray(f_NxS))).sum(axis=1)
-  error = loss_N.std() * (1 / 4096 + 1 / NUM) ** 0.5
-  assert abs(lines[1]["loss"][-1] - loss_N.mean()) < 4 * error
-  # The pool has three kernels, so its losses differ.
+def test_fresh_kernels_are_those_of_the_prior_of_the_pool(run, lines):
+  """With its root law, and kernels of which the pool has none."""
+  fresh = jax.jit(
+    lambda key: sampling.sample_batch(
+      key, run.graph, priors.dirichlet(0.1, "stationary"), 3, NUM
+    )
+  )(streams.key(run.config.eval.seed, "fresh"))
+  f_NxS, _ = run.apply(run.newest, fresh.x_T)
+  loss_N = -(np.asarray(fresh.y_S) * np.log(np.asarray(f_NxS))).sum(axis=1)
+  assert lines[1]["loss"][-1] == pytest.approx(loss_N.mean(), abs=1e-4)
   assert lines[0]["loss"][-1] != lines[1]["loss"][-1]
+  kernels = np.asarray(build.pool(run.config, 1))
+  distance = np.abs(np.asarray(fresh.kernel)[:, None] - kernels[None])
+  assert distance.max(axis=(2, 3)).min() > 1e-3
+
+
+def test_the_page_of_a_run_has_the_number_of_kernels(run):
+  assert data.of_run(run)["kernels"] == 3
 
 
 def test_retrieval_is_near_the_exact_posterior_for_many_kernels_only(run):

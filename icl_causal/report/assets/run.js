@@ -165,7 +165,7 @@ function drawPhases() {
   mix.forEach(([name], n) => {
     const at = 24 + 15 * (mix.length - 1 - n);
     draw(svg, "rect", {x: 345, y: at - 5, width: 10, height: 10, rx: 2, fill: `var(--${TONES[name]})`});
-    draw(svg, "text", {x: 359, y: at + 3, "font-size": 9.5, "data-weight": name});
+    draw(svg, "text", {x: 359, y: at + 3, "font-size": name.length > 20 ? 8 : 9.5, "data-weight": name});
   });
   draw(svg, "text", {x: 345, y: 27 + 15 * mix.length, "font-size": 9.5, class: "soft", id: "unlike"});
   const all = [0, ...lack1, ...lack2], low = Math.min(...all), high = Math.max(...all);
@@ -369,8 +369,11 @@ $("lead").append(`A transformer learns to predict the next token of prompts with
     : "one earlier token, its parent: it is drawn from the row of a table of probabilities that the parent's token selects. ")
   + (D.graphs > 1 ? `Which positions are parents of which is drawn for each prompt, from ${D.graphs} graphs. The model must infer the graph from the prompt. `
     + "It predicts the token after every position, and the loss is the mean over positions. The edges below are those that all graphs have. "
-    : "Which positions are parents of which is the same in all prompts. This is the causal graph. Each prompt has a table of its own, so the model must "
-    + "estimate the table from the prompt, and for that it must know the graph, which it is never given. This page shows how training finds it. ")
+    : "Which positions are parents of which is the same in all prompts. This is the causal graph. "
+    + (D.kernels ? `Each prompt has one of ${D.kernels} tables. The model can memorise the tables and recognise that of the prompt, or it can estimate the table from the prompt. `
+      + "For that it must know the graph, which it is never given. This page shows whether training finds it. "
+      : "Each prompt has a table of its own, so the model must estimate the table from the prompt, and for that it must know the graph, which it is never given. "
+      + "This page shows how training finds it. "))
   + (D.roots.length ? `Positions without a parent are roots: ${D.roots.length > 12 ? `there are ${D.roots.length}` : D.roots.join(", ")}. ` : "")
   + (isQuery ? `The last one, position ${asked}, is the query: the next token is drawn from the row that its token selects. ` : "")
   + (isChain ? "On a chain, where the parent is the position before, the learned model is an induction head." : ""));
