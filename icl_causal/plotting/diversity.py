@@ -65,6 +65,8 @@ def weights(
         axes.set_ylabel(title, fontsize=7)
       if not row:
         axes.set_title(f"M = {size}", fontsize=8)
+      if row == len(panels) - 1:
+        axes.set_xlabel("step", fontsize=7)
   _graph(figure, layout[rows - 1, :], graph, sizes)
   figure.legend(
     handles.values(),

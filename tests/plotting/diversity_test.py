@@ -29,6 +29,8 @@ def test_there_is_a_panel_for_each_row_and_size_and_two_of_the_graph():
   assert titles[:2] == ["M = 1", "M = 4"]
   assert [axes.get_ylabel() for axes in figure.axes[:4]] == ["a", "", "b", ""]
   assert titles[-2:] == ["edges recovered", "attention on the parents"]
+  labels = [axes.get_xlabel() for axes in figure.axes]
+  assert labels == ["", "", *["step"] * 2, *["kernels in the pool"] * 2]
 
 
 def test_weights_are_stacked_by_step():
