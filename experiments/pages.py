@@ -41,7 +41,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 # The theory checks with a page, recorded by `experiments.theory --results`.
 RECORDED_CHECKS = (
   *("times", "order", "samples", "repetition", "circuits", "latent"),
-  *("lengths", "pairs", "interventions"),
+  *("lengths", "pairs", "interventions", "kgrams"),
 )
 # Of `diversity_tables.TABLES`; the page has all of the chain.
 _OF_FOREST = ("weights", "phases", "takeover", "graph")
@@ -86,6 +86,32 @@ _CHECKS = {
       *("unigram", "edge_posterior"),
     ),
     None,
+  ),
+  ("docs/orders.md", "trained"): (
+    "kgrams",
+    (
+      *("k", "model", "heads", "steps", "gap", "error", "largest", "last"),
+      *("error of last", "line k - 1", "weight", "error of weight"),
+      "plateaus",
+    ),
+    ("trained",),
+  ),
+  ("docs/orders.md", "plateaus"): (
+    "kgrams",
+    (
+      *("k", "model", "heads", "seed", "from", "to", "gap", "line"),
+      *("distance", "norm"),
+    ),
+    ("plateau",),
+  ),
+  ("docs/orders.md", "stationary"): (
+    "kgrams",
+    (
+      *("k", "order", "model", "heads", "distance", "error of distance"),
+      *("norm", "norm / start", "error of start", "norm / largest"),
+      "error of largest",
+    ),
+    ("stationary",),
   ),
   ("docs/lengths.md", "lengths"): (
     "lengths",

@@ -83,7 +83,8 @@ HEADER = (
   *("task", "k", "model", "heads", "seed", "steps", "gap", "error", "largest"),
   *("last", "error of last", "line k - 1", "weight", "error of weight"),
   *("plateaus", "from", "to", "line", "order", "distance"),
-  *("error of distance", "norm", "norm / start", "norm / largest"),
+  *("error of distance", "norm", "norm / start", "error of start"),
+  *("norm / largest", "error of largest"),
 )
 
 
@@ -111,11 +112,11 @@ class Course(NamedTuple):
   """
 
   params: Any
-  loss_RxN: np.ndarray
-  norm_RxN: np.ndarray
-  lines_RxL: np.ndarray
-  last_R: np.ndarray
-  weight_R: np.ndarray
+  loss_RxN: Any
+  norm_RxN: Any
+  lines_RxL: Any
+  last_R: Any
+  weight_R: Any
 
 
 def _fits(config: build.Config) -> str | None:
@@ -225,16 +226,17 @@ def _course(config: build.Config, case: Case, order: int, seed) -> Course:
   start = training.init(init_key, model, optimizer)
   between = jnp.asarray(np.diff(measured_at(case.steps)))
   state, (loss_N, norm_N) = jax.lax.scan(advance, start, between)
-  loss, norm = measure(state.params)
+  params: Any = state.params
+  loss, norm = measure(params)
   law_LxNxTxS = predictors(config, case.k, test.x_T)
   lines_LxNxT = _losses(law_LxNxTxS, test.y_S[None])
-  f_NxTxS, _ = jax.vmap(lambda x_T: model.apply({"params": state.params}, x_T))(
+  f_NxTxS, _ = jax.vmap(lambda x_T: model.apply({"params": params}, x_T))(
     test.x_T
   )
   w_L, _ = metrics.mixture_weights(f_NxTxS[:, -1], law_LxNxTxS[:, :, -1])
   last = (_losses(f_NxTxS, test.y_S) - lines_LxNxT[-1])[:, -1].mean()
   return Course(
-    state.params,
+    params,
     jnp.append(loss_N, loss),
     jnp.append(norm_N, norm),
     lines_LxNxT[..., case.k :].mean(axis=(1, 2)),
@@ -318,8 +320,12 @@ def transfer(
       "order": order,
       **_mean(distance_R, "distance", "error of distance"),
       "norm": float(norm_R.mean()),
-      "norm / start": float((norm_R / course.norm_RxN[:, 0]).mean()),
-      "norm / largest": float((norm_R / course.norm_RxN.max(axis=1)).mean()),
+      **_mean(norm_R / course.norm_RxN[:, 0], "norm / start", "error of start"),
+      **_mean(
+        norm_R / course.norm_RxN.max(axis=1),
+        "norm / largest",
+        "error of largest",
+      ),
     }
   )
 

@@ -778,6 +778,28 @@ FAULTS = (
     "mean = of[field][0]",
   ),
   Fault(
+    "icl_causal/analysis/plateaus",
+    "(later_M <= stretch_M.min() - fall)",
+    "(later_M <= stretch_M.min())",
+  ),
+  Fault(
+    "icl_causal/analysis/plateaus",
+    "is_long = 0 < ratio * steps_N[first] <=",
+    "is_long = 0 <= steps_N[first] <=",
+  ),
+  Fault(
+    "experiments/theory/kgrams",
+    "[case.k :].mean())(",
+    ".mean())(",
+    ("theory/kgrams",),
+  ),
+  Fault(
+    "experiments/theory/kgrams",
+    "norm_N[plateau.last + 1 :].max()",
+    "norm_N.max() * 2",
+    ("theory/kgrams",),
+  ),
+  Fault(
     "icl_causal/sampling",
     "(set_key, share_T) & ~is_query_T",
     "(set_key, share_T)",
