@@ -102,7 +102,7 @@ DEFAULTS = {
     "batch_size": 256,
     "test_size": 2048,
   },
-  "pairs": {
+  "two_parents": {
     "S": 3,
     "T": 20,
     "alpha": 0.1,
@@ -192,20 +192,21 @@ DEFAULTS = {
     "S": 2,
     "T": 32,
     "alpha": 0.1,
-    # (k, model, heads of layer 1, layers, learning rate, steps)
+    "steps": 1024,
+    # (k, model, heads of layer 1, layers, learning rate, rounds of `steps`)
     "cases": (
-      (1, "relative", 1, 2, 0.01, 1024),
-      (1, "MLP", 1, 2, 0.003, 1024),
-      (2, "relative", 2, 2, 0.01, 2048),
-      (2, "relative", 1, 2, 0.01, 1024),
-      (2, "relative", 1, 3, 0.01, 2048),
-      (2, "attention", 2, 2, 0.03, 2048),
-      (2, "MLP", 1, 2, 0.003, 2048),
-      (3, "relative", 3, 2, 0.01, 2048),
-      (3, "relative", 1, 3, 0.01, 2048),
-      (3, "attention", 3, 2, 0.03, 2048),
-      (3, "MLP", 1, 2, 0.003, 8192),
-      (4, "relative", 4, 2, 0.01, 2048),
+      (1, "relative", 1, 2, 0.01, 1),
+      (1, "MLP", 1, 2, 0.003, 1),
+      (2, "relative", 2, 2, 0.01, 2),
+      (2, "relative", 1, 2, 0.01, 1),
+      (2, "relative", 1, 3, 0.01, 2),
+      (2, "attention", 2, 2, 0.03, 2),
+      (2, "MLP", 1, 2, 0.003, 2),
+      (3, "relative", 3, 2, 0.01, 2),
+      (3, "relative", 1, 3, 0.01, 2),
+      (3, "attention", 3, 2, 0.03, 2),
+      (3, "MLP", 1, 2, 0.003, 8),
+      (4, "relative", 4, 2, 0.01, 2),
     ),
     # (k, order): the first case of that k, trained on another order
     "transfers": ((2, 1), (3, 1), (3, 2)),

@@ -41,7 +41,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 # The theory checks with a page, recorded by `experiments.theory --results`.
 RECORDED_CHECKS = (
   *("times", "order", "samples", "repetition", "circuits", "latent"),
-  *("lengths", "pairs", "interventions", "kgrams"),
+  *("lengths", "two_parents", "interventions", "kgrams"),
 )
 # Of `diversity_tables.TABLES`; the page has all of the chain.
 _OF_FOREST = ("weights", "phases", "takeover", "graph")
@@ -146,7 +146,7 @@ def shown() -> dict[tuple[str, str], str]:
       ("docs/samples.md", name): table
       for name, table in (
         sample_pages.shown(checks["samples"])
-        | pair_pages.shown(checks["pairs"])
+        | pair_pages.shown(checks["two_parents"])
       ).items()
     },
     **{

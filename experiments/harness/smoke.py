@@ -26,6 +26,7 @@ _LARGEST = {
   "samples": 2,
   # Checks of the theory.
   "first_steps": 4,
+  "gradient_size": 64,
   "second_steps": 4,
   "num_batches": 2,
   "num_draws": 64,

@@ -15,9 +15,10 @@ Tasks:
 - `trained`: the gap at the end, and the weight of the k-gram predictor in the
   mixture of all lines that is closest to the model at the last position.
 - `plateau`: each stretch of a training in which the loss falls by less than .02
-  nats while the step grows by half or more, before it falls again
-  (`analysis.plateaus`). `line` is the nearest one, `distance` the gap to it.
-  `norm` is the least gradient norm of the stretch over the largest after it.
+  nats while the step grows by a factor of three or more, before it falls again
+  (`analysis.plateaus`). `line` is the nearest one, or `uniform`, and `distance`
+  the difference to it. `norm` is the least gradient norm of the stretch over
+  the largest after it.
 - `stationary`: a model that is trained on chains of order `order` < k, with
   prompts of order k. `distance` is its loss there minus the line of its order,
   `norm / start` and `norm / largest` its gradient norm over that at the start
@@ -56,7 +57,8 @@ FIELDS = {
   "S": fields.at_least(2),
   "T": fields.at_least(4),
   "alpha": fields.ALPHA,
-  # (k, model, heads of layer 1, layers, learning rate, steps)
+  "steps": fields.at_least(1),
+  # (k, model, heads of layer 1, layers, learning rate, rounds of `steps`)
   "cases": fields.tuple_of(
     (
       fields.at_least(1),
@@ -80,9 +82,10 @@ FIELDS = {
   "gradient_size": fields.at_least(1),
 }
 HEADER = (
-  *("task", "k", "model", "heads", "seed", "steps", "gap", "error", "largest"),
+  *("task", "k", "model", "heads", "order", "seed", "steps"),
+  *("gap", "error", "largest"),
   *("last", "error of last", "line k - 1", "weight", "error of weight"),
-  *("plateaus", "from", "to", "line", "order", "distance"),
+  *("plateaus", "from", "to", "line", "distance"),
   *("error of distance", "norm", "norm / start", "error of start"),
   *("norm / largest", "error of largest"),
 )
@@ -96,7 +99,7 @@ class Case(NamedTuple):
   heads: int
   layers: int
   learning_rate: float
-  steps: int
+  rounds: int
 
 
 class Course(NamedTuple):
@@ -138,8 +141,9 @@ def check(config: build.Config) -> Outcome:
   rows, panels, courses = [], {}, {}
   for case in map(Case._make, config.cases):
     course = courses.setdefault(case, trained(config, case, case.k))
-    rows += rows_of(case, course)
-    steps, curves = measured_at(case.steps), panels.setdefault(case.k, {})
+    num_steps = case.rounds * config.steps
+    rows += rows_of(case, num_steps, config.S, course)
+    steps, curves = measured_at(num_steps), panels.setdefault(case.k, {})
     gap_RxN = course.loss_RxN - course.lines_RxL[:, -1:]
     curves[_name(case)] = (steps, gap_RxN, course.norm_RxN)
   for k, order in config.transfers:
@@ -196,7 +200,8 @@ def _course(config: build.Config, case: Case, order: int, seed) -> Course:
   init_key, data_key, test_key = jax.random.split(jax.random.key(seed), 3)
   test = sampler(config, case.k, config.test_size)(test_key)
   few = jax.tree.map(lambda a: a[: config.gradient_size], test)
-  rate = optax.cosine_decay_schedule(case.learning_rate, case.steps)
+  last_step = case.rounds * config.steps
+  rate = optax.cosine_decay_schedule(case.learning_rate, last_step)
   optimizer = optax.chain(
     optax.clip_by_global_norm(config.max_norm), optax.adam(rate, b2=config.b2)
   )
@@ -216,7 +221,7 @@ def _course(config: build.Config, case: Case, order: int, seed) -> Course:
       state,
       data_key,
       num_steps=num_steps,
-      max_steps=case.steps,
+      max_steps=last_step,
       model=model,
       optimizer=optimizer,
       draw=sampler(config, order, config.batch_size),
@@ -224,7 +229,7 @@ def _course(config: build.Config, case: Case, order: int, seed) -> Course:
     return state, found
 
   start = training.init(init_key, model, optimizer)
-  between = jnp.asarray(np.diff(measured_at(case.steps)))
+  between = jnp.asarray(np.diff(measured_at(last_step)))
   state, (loss_N, norm_N) = jax.lax.scan(advance, start, between)
   params: Any = state.params
   loss, norm = measure(params)
@@ -268,16 +273,21 @@ def predictors(config: build.Config, k: int, x_NxT) -> jax.Array:
   return jax.lax.map(one, x_NxT, batch_size=32).swapaxes(0, 1)
 
 
-def rows_of(case: Case, course: Course) -> list[list]:
+def rows_of(
+  case: Case, num_steps: int, num_states: int, course: Course
+) -> list[list]:
   """The rows of the tasks `trained` and `plateau`."""
   gap_R = course.loss_RxN[:, -1] - course.lines_RxL[:, -1]
-  steps, found = measured_at(case.steps), []
+  steps, found = measured_at(num_steps), []
   for r, (loss_N, norm_N) in enumerate(
     zip(course.loss_RxN, course.norm_RxN, strict=True)
   ):
     for plateau in plateaus.plateaus(steps, loss_N):
-      away_L = plateau.level - course.lines_RxL[r]
-      line = int(np.abs(away_L).argmin())
+      lines = {
+        "uniform": np.log(num_states),
+        **dict(enumerate(course.lines_RxL[r])),
+      }
+      line = min(lines, key=lambda name: abs(plateau.level - lines[name]))
       stretch = slice(plateau.first, plateau.last + 1)
       found.append(
         {
@@ -286,7 +296,7 @@ def rows_of(case: Case, course: Course) -> list[list]:
           "to": int(steps[plateau.last]),
           "gap": float(plateau.level - course.lines_RxL[r, -1]),
           "line": line,
-          "distance": float(away_L[line]),
+          "distance": float(plateau.level - lines[line]),
           "norm": float(
             norm_N[stretch].min() / norm_N[plateau.last + 1 :].max()
           ),
@@ -295,7 +305,7 @@ def rows_of(case: Case, course: Course) -> list[list]:
   below_R = course.lines_RxL[:, -2] - course.lines_RxL[:, -1]
   trained_row = {
     **_named(case, "trained", len(gap_R)),
-    "steps": case.steps,
+    "steps": num_steps,
     **_mean(gap_R, "gap", "error"),
     "largest": float(gap_R.max()),
     **_mean(course.last_R, "last", "error of last"),
@@ -316,7 +326,7 @@ def transfer(
   return _row(
     {
       **_named(case, "stationary", len(norm_R)),
-      "steps": case.steps,
+      "steps": case.rounds * config.steps,
       "order": order,
       **_mean(distance_R, "distance", "error of distance"),
       "norm": float(norm_R.mean()),

@@ -1,4 +1,4 @@
-"""The methods of theory:pairs: scores, attention heads and staged heads."""
+"""The methods of theory:two_parents: scores, heads and staged heads."""
 
 import functools
 import itertools

@@ -21,7 +21,7 @@ class Plateau(NamedTuple):
 
 
 def plateaus(
-  steps_N, loss_N, fall: float = 0.02, ratio: float = 1.5
+  steps_N, loss_N, fall: float = 0.02, ratio: float = 3.0
 ) -> list[Plateau]:
   """The plateaus of a loss curve that the training leaves again (ours).
 

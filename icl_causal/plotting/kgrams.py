@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 
+from matplotlib.ticker import NullFormatter
 import numpy as np
 
 from icl_causal.plotting.figure import Figure
 
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_COLORS += ("#1B1F24", "#8C6D31")
 _LINE = {"color": "#777777", "linestyle": ":", "linewidth": 0.8}
 
 
@@ -37,15 +39,16 @@ def courses(
       above.axhline(gap, **_LINE)
       above.annotate(
         f"{fewer}-gram" if fewer else "token counts",
-        (1, gap),
+        (0.02, gap),
         xycoords=("axes fraction", "data"),
-        ha="right",
+        ha="left",
         va="bottom",
         fontsize=6,
       )
     above.set_title(f"order {k}", fontsize=9)
     above.set_ylim(-0.02, 1.15 * max(lines[k]))
     below.set_yscale("log")
+    below.yaxis.set_minor_formatter(NullFormatter())
     below.set_xscale("symlog", base=2, linthresh=1)
     longest = max(steps[-1] for steps, _, _ in of.values())
     below.set_xlim(0, longest)

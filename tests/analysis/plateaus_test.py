@@ -31,8 +31,8 @@ def test_a_constant_loss_is_not_left():
 
 
 def test_a_short_stair_is_none():
-  """Steps 16 to 22: less than half as many again."""
-  loss = _stairs([0.9, 0.5, 0.2], [16, 23])
+  """From step 19 to 45: less than three times as many."""
+  loss = _stairs([0.9, 0.5, 0.2], [16, 46])
   assert [p.level for p in plateaus.plateaus(STEPS, loss)] == pytest.approx(
     [0.9]
   )

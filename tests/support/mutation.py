@@ -627,19 +627,19 @@ FAULTS = (
     "experiments/theory/pair_methods",
     "1 - (1 - chosen_KxTxT).prod(axis=0)",
     "chosen_KxTxT.sum(axis=0)",
-    ("theory/pairs",),
+    ("theory/two_parents",),
   ),
   Fault(
     "experiments/theory/pair_methods",
     "pairs_TxTxT, axis=axis) for axis in (2, 1)",
     "pairs_TxTxT, axis=axis) for axis in (1, 2)",
-    ("theory/pairs",),
+    ("theory/two_parents",),
   ),
   Fault(
-    "experiments/theory/pairs",
+    "experiments/theory/two_parents",
     "np.asarray(hits.right) > num_edges - 1e-3",
     "np.asarray(hits.anywhere) > num_edges - 1e-3",
-    ("theory/pairs",),
+    ("theory/two_parents",),
   ),
   Fault(
     "icl_causal/analysis/samples",

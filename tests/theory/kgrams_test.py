@@ -11,10 +11,11 @@ from icl_causal.config import fields
 
 SMALL = {
   "T": 8,
+  "steps": 2,
   "cases": (
-    (2, "relative", 2, 2, 0.03, 4),
-    (2, "attention", 1, 3, 0.03, 4),
-    (1, "MLP", 1, 2, 0.03, 4),
+    (2, "relative", 2, 2, 0.03, 2),
+    (2, "attention", 1, 3, 0.03, 1),
+    (1, "MLP", 1, 2, 0.03, 1),
   ),
   "transfers": ((2, 1),),
   "width": 8,
@@ -82,8 +83,7 @@ def test_a_course_is_that_of_its_prompts():
   config = _config()
   case = kgrams.Case(*config.cases[0])
   course = kgrams.trained(config, case, 2)
-  steps = kgrams.measured_at(case.steps)
-  assert steps.tolist() == [0, 1, 2, 3, 4]
+  assert kgrams.measured_at(4).tolist() == [0, 1, 2, 3, 4]
   assert course.loss_RxN.shape == course.norm_RxN.shape == (2, 5)
   model = kgrams.model_of(config, case)
   _, _, test_key = jax.random.split(jax.random.key(config.seed + 1), 3)
@@ -132,9 +132,9 @@ def test_the_gradient_norm_is_that_of_a_difference_quotient():
 
 def test_a_plateau_is_named_by_its_line():
   """Of two seeds; the second has none."""
-  case = kgrams.Case(2, "relative", 2, 2, 0.01, 256)
-  steps = kgrams.measured_at(case.steps)
-  stairs = np.where(steps <= 16, 0.41, 0.21)
+  case = kgrams.Case(2, "relative", 2, 2, 0.01, 4)
+  steps = kgrams.measured_at(256)
+  stairs = np.select([steps < 4, steps <= 16], [0.68, 0.41], 0.21)
   norm_N = np.where(steps <= 16, 0.1, 0.5)
   course = kgrams.Course(
     None,
@@ -144,9 +144,9 @@ def test_a_plateau_is_named_by_its_line():
     np.array([0.0, 0.1]),
     np.array([1.0, 0.5]),
   )
-  first, second = (
+  first, start, second = (
     dict(zip(kgrams.HEADER, row, strict=True))
-    for row in kgrams.rows_of(case, course)
+    for row in kgrams.rows_of(case, 256, 2, course)
   )
   assert first["gap"] == pytest.approx(0.03)
   assert first["error"] == pytest.approx(0.02)
@@ -154,8 +154,10 @@ def test_a_plateau_is_named_by_its_line():
   assert first["last"] == pytest.approx(0.05)
   assert first["weight"] == pytest.approx(0.75)
   assert first["line k - 1"] == pytest.approx(0.2)
-  assert first["plateaus"] == 1
-  assert (second["from"], second["to"], second["line"]) == (1, 16, 1)
+  assert (first["plateaus"], first["steps"]) == (2, 256)
+  assert (start["from"], start["to"], start["line"]) == (1, 3, "uniform")
+  assert start["distance"] == pytest.approx(0.68 - np.log(2))
+  assert (second["from"], second["to"], second["line"]) == (4, 16, 1)
   assert second["seed"] == 0
   assert second["distance"] == pytest.approx(0.01)
   assert second["gap"] == pytest.approx(0.21)

@@ -10,8 +10,8 @@ import pytest
 
 from experiments.theory import pair_methods
 from experiments.theory import pair_pages
-from experiments.theory import pairs
 from experiments.theory import registry
+from experiments.theory import two_parents
 from experiments.theory.pair_methods import Hits
 from icl_causal import graphs
 from icl_causal.config import fields
@@ -36,9 +36,9 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def rows() -> dict:
-  config = theory_checks.config("pairs", **SMALL)
+  config = theory_checks.config("two_parents", **SMALL)
   registry.validate(config)
-  outcome = pairs.check(config)
+  outcome = two_parents.check(config)
   assert outcome.figure is not None
   table = theory_checks.table(outcome)
   return {(row["method"], row["quantity"]): row for row in table}
@@ -46,7 +46,7 @@ def rows() -> dict:
 
 def test_the_tables_of_the_page():
   """What the text of the page says of the recorded result, beside the cells."""
-  config = theory_checks.config("pairs")
+  config = theory_checks.config("two_parents")
   recorded = registry.read_recorded(RESULTS, config)
   assert recorded is not None
   shown = pair_pages.shown(recorded)
@@ -74,7 +74,7 @@ def test_the_tables_of_the_page():
 def test_every_method_has_a_row(rows):
   heads = [pair_methods.heads(kind) for kind in pair_methods.KINDS]
   assert {method for method, quantity in rows if quantity == "edges"} == {
-    *(*pair_methods.SCORES, *heads, pairs.GUESS),
+    *(*pair_methods.SCORES, *heads, two_parents.GUESS),
     *(pair_methods.STAGED, pair_methods.PHASES),
   }
 
@@ -108,7 +108,7 @@ def test_methods_that_should_find_the_edges(rows):
 
 def test_chi_squared_heads_end_at_the_argmax_of_the_score(rows):
   """On the graphs that both have; their attention is then near 1 or 0."""
-  config = theory_checks.config("pairs", **SMALL | {"num_graphs": 4})
+  config = theory_checks.config("two_parents", **SMALL | {"num_graphs": 4})
   graphs_G = pair_methods.drawn_graphs(config)
   scores = pair_methods.measure(config, graphs_G)
   heads = pair_methods.attention(config, graphs_G)
@@ -188,7 +188,7 @@ def test_hits_by_loops():
 def test_measure_by_loops():
   """The pair with the largest sum of logarithms, graph by graph."""
   config = theory_checks.config(
-    "pairs",
+    "two_parents",
     T=6,
     alpha=1.0,
     num_graphs=2,
@@ -237,10 +237,10 @@ def test_the_table_by_hand():
   more = Hits(np.array([[4.0], [4]]), np.array([[4.0], [4]]))
   found = {pair_methods.BEST: (sizes, best), "more": (few, more)}
   means = {("more", "a mean"): (few, np.array([[0.1], [0.3]]))}
-  header = pairs.header([1, 4])
+  header = two_parents.header([1, 4])
   table = {
     (row[0], row[1]): dict(zip(header, row, strict=True))
-    for row in pairs.rows(found, means, 4, [1, 4])
+    for row in two_parents.rows(found, means, 4, [1, 4])
   }
   edges = table[pair_methods.BEST, "edges"]
   assert (edges["N = 1"], edges["N = 4"]) == (0.25, 0.75)
@@ -256,11 +256,11 @@ def test_the_table_by_hand():
   assert table["more", "a mean"]["N = 4"] == pytest.approx(0.2)
   assert table["more", "a mean"]["error at 4"] == pytest.approx(0.1)
   more = Hits(np.array([[4.0], [3]]), more.anywhere)
-  rows = pairs.rows(found | {"more": (few, more)}, {}, 4, [1, 4])
+  rows = two_parents.rows(found | {"more": (few, more)}, {}, 4, [1, 4])
   (row,) = (row for row in rows if row[:2] == ["more", "edges"])
   assert row[-1] == "no, 1.0"
   higher = Hits(best.right[:, 1:] + 1, best.anywhere[:, 1:])
-  rows = pairs.rows(found | {"more": (few, higher)}, {}, 4, [1, 4])
+  rows = two_parents.rows(found | {"more": (few, higher)}, {}, 4, [1, 4])
   (row,) = (row for row in rows if row[:2] == ["more", "edges"])
   assert row[-1] == "at N = 4, inf"
 
@@ -275,6 +275,6 @@ def test_the_table_by_hand():
   ],
 )
 def test_refused_configs(change, message):
-  config = theory_checks.config("pairs", **change)
+  config = theory_checks.config("two_parents", **change)
   with pytest.raises(fields.ConfigError, match="^" + message):
     registry.validate(config)
