@@ -137,33 +137,7 @@ def shown() -> dict[tuple[str, str], str]:
   result = (ROOT / "docs/demo/result.json").read_text()
   demo = tables.result_table(json.loads(result))
   results = ROOT / "results"
-  checks = {
-    check: registry.read_recorded(results, theory.get_config(check))
-    for check in RECORDED_CHECKS
-  }
   return {
-    **{
-      ("docs/samples.md", name): table
-      for name, table in (
-        sample_pages.shown(checks["samples"])
-        | pair_pages.shown(checks["two_parents"])
-      ).items()
-    },
-    **{
-      ("docs/interventions.md", name): table
-      for name, table in intervention_pages.shown(
-        checks["interventions"]
-      ).items()
-    },
-    **{
-      ("docs/circuits.md", name): table
-      for name, table in circuit_pages.shown(checks["circuits"]).items()
-    },
-    **{
-      name: of_check(recorded, columns, tasks)
-      for name, (check, columns, tasks) in _CHECKS.items()
-      if (recorded := checks[check]) is not None
-    },
     ("README.md", "demo"): textwrap.indent(demo, "    ") + "\n",
     ("README.md", "results"): (results / "quick/headlines.md").read_text(),
     **{
@@ -179,6 +153,37 @@ def shown() -> dict[tuple[str, str], str]:
       ("docs/recipes.md", task): (results / f"recipes/{task}.md").read_text()
       for task in recipes.TASKS
     },
+    **_of_theory(results),
+    **_of_lines(results),
+  }
+
+
+def _of_theory(results: pathlib.Path) -> dict[tuple[str, str], str]:
+  """The tables of theory checks."""
+  checks = {
+    check: registry.read_recorded(results, theory.get_config(check))
+    for check in RECORDED_CHECKS
+  }
+  pages = {
+    "docs/samples.md": sample_pages.shown(checks["samples"])
+    | pair_pages.shown(checks["two_parents"]),
+    "docs/interventions.md": intervention_pages.shown(checks["interventions"]),
+    "docs/circuits.md": circuit_pages.shown(checks["circuits"]),
+  }
+  return {
+    (page, name): table
+    for page, of in pages.items()
+    for name, table in of.items()
+  } | {
+    name: of_check(recorded, columns, tasks)
+    for name, (check, columns, tasks) in _CHECKS.items()
+    if (recorded := checks[check]) is not None
+  }
+
+
+def _of_lines(results: pathlib.Path) -> dict[tuple[str, str], str]:
+  """The tables of experiments that record a line for each run."""
+  return {
     **{
       ("docs/latent.md", task + suffix): tables.markdown(
         *table(

@@ -25,9 +25,13 @@ _LARGEST = {
   "posterior_samples": 16,
   "samples": 2,
   # Checks of the theory.
+  "attention_graphs": 2,
+  "attention_steps": 4,
   "first_steps": 4,
   "gradient_size": 64,
   "second_steps": 4,
+  "staged_graphs": 2,
+  "staged_steps": 16,
   "num_batches": 2,
   "num_draws": 64,
   "num_forests": 4,
@@ -47,7 +51,7 @@ _LARGEST = {
 _LISTS = {"S", "T", "batch_size", "graph_seeds", "lengths", "measured_at"}
 _LISTS |= {"num_sequences", "seeds", "sizes"}
 _LISTS |= {"settings", "num_prompts", "ascent_prompts", "estimate_prompts"}
-_LISTS |= {"trained_prompts"}
+_LISTS |= {"trained_prompts", "attention_prompts", "staged_prompts"}
 
 
 def define():

@@ -180,15 +180,15 @@ def prior(config: Config) -> priors.Prior:
 
 def pool(config: Config, K: int) -> jax.Array | None:
   """The kernels of a pool, M x (S+1) x .. x S; None for any other prior."""
-  part, arguments = parts.chosen(config, "prior")
-  if part.make is not parts.pool_prior:
-    return None
   law = config.prior
+  part = parts.PRIORS.get(law.name)  # a custom part may not be registered
+  if part is None or part.make is not parts.pool_prior:
+    return None
   return jax.vmap(
     lambda number: parts.pool_kernel(
       number, law.alpha, law.root_law, law.seed, law.S, K
     )
-  )(jnp.arange(arguments["num_kernels"]))
+  )(jnp.arange(law.num_kernels))
 
 
 def known_law(config: Config):

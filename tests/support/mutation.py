@@ -788,7 +788,7 @@ FAULTS = (
     "is_long = 0 <= steps_N[first] <=",
   ),
   Fault(
-    "experiments/theory/kgrams",
+    "experiments/theory/kgram_runs",
     "[case.k :].mean())(",
     ".mean())(",
     ("theory/kgrams",),

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from configs import theory
+from experiments.theory import kgram_runs
 from experiments.theory import kgrams
 from experiments.theory import registry
 from icl_causal.config import fields
@@ -13,8 +14,8 @@ SMALL = {
   "T": 8,
   "steps": 2,
   "cases": (
-    (2, "relative", 2, 2, 0.03, 2),
-    (2, "attention", 1, 3, 0.03, 1),
+    (2, "distances", 2, 2, 0.03, 2),
+    (2, "positions", 1, 3, 0.03, 1),
     (1, "MLP", 1, 2, 0.03, 1),
   ),
   "transfers": ((2, 1),),
@@ -44,11 +45,11 @@ def rows():
 def test_every_case_has_a_row_and_every_transfer(rows):
   named = [(row["task"], row["k"], row["model"], row["heads"]) for row in rows]
   assert [name for name in named if name[0] == "trained"] == [
-    ("trained", 2, "relative", "(2, 1)"),
-    ("trained", 2, "attention", "(1, 1, 1)"),
+    ("trained", 2, "distances", "(2, 1)"),
+    ("trained", 2, "positions", "(1, 1, 1)"),
     ("trained", 1, "MLP", "(1, 1)"),
   ]
-  assert named[-1] == ("stationary", 2, "relative", "(2, 1)")
+  assert named[-1] == ("stationary", 2, "distances", "(2, 1)")
   last = rows[-1]
   assert last["order"] == 1
   assert 0 < last["norm / largest"] <= last["norm / start"]
@@ -59,8 +60,8 @@ def test_every_case_has_a_row_and_every_transfer(rows):
 
 def test_the_predictors_count_what_follows_the_same_tokens():
   config = _config()
-  batch = kgrams.sampler(config, 2, 3)(jax.random.key(0))
-  laws = np.asarray(kgrams.predictors(config, 2, batch.x_T))
+  batch = kgram_runs.sampler(config, 2, 3)(jax.random.key(0))
+  laws = np.asarray(kgram_runs.predictors(config, 2, batch.x_T))
   x_NxT, (S, alpha) = np.asarray(batch.x_T), (config.S, config.alpha)
   for n, x_T in enumerate(x_NxT):
     for t in range(2, len(x_T)):
@@ -81,13 +82,13 @@ def test_the_predictors_count_what_follows_the_same_tokens():
 def test_a_course_is_that_of_its_prompts():
   """Losses at the start and at the end, over the positions from k on."""
   config = _config()
-  case = kgrams.Case(*config.cases[0])
-  course = kgrams.trained(config, case, 2)
-  assert kgrams.measured_at(4).tolist() == [0, 1, 2, 3, 4]
+  case = kgram_runs.Case(*config.cases[0])
+  course = kgram_runs.trained(config, case, 2)
+  assert kgram_runs.measured_at(4).tolist() == [0, 1, 2, 3, 4]
   assert course.loss_RxN.shape == course.norm_RxN.shape == (2, 5)
-  model = kgrams.model_of(config, case)
+  model = kgram_runs.model_of(config, case)
   _, _, test_key = jax.random.split(jax.random.key(config.seed + 1), 3)
-  test = kgrams.sampler(config, 2, 16)(test_key)
+  test = kgram_runs.sampler(config, 2, 16)(test_key)
   params = jax.tree.map(lambda a: a[1], course.params)
   f_NxTxS, _ = jax.vmap(lambda x_T: model.apply({"params": params}, x_T))(
     test.x_T
@@ -95,7 +96,7 @@ def test_a_course_is_that_of_its_prompts():
   y_NxTxS = np.asarray(test.y_S)
   loss_NxT = -(y_NxTxS * np.log(np.asarray(f_NxTxS))).sum(axis=2)
   assert course.loss_RxN[1, -1] == pytest.approx(loss_NxT[:, 2:].mean(), 1e-4)
-  law_NxTxS = np.asarray(kgrams.predictors(config, 2, test.x_T))[2]
+  law_NxTxS = np.asarray(kgram_runs.predictors(config, 2, test.x_T))[2]
   best_NxT = -(y_NxTxS * np.log(law_NxTxS)).sum(axis=2)
   assert course.lines_RxL[1, 2] == pytest.approx(best_NxT[:, 2:].mean(), 1e-4)
   last = (loss_NxT - best_NxT)[:, -1].mean()
@@ -107,16 +108,16 @@ def test_a_course_is_that_of_its_prompts():
 def test_the_gradient_norm_is_that_of_a_difference_quotient():
   """Along the gradient, the loss changes by the square of the norm."""
   config = _config(gradient_size=16)
-  case = kgrams.Case(*config.cases[0])
-  course = kgrams.trained(config, case, 2)
-  model = kgrams.model_of(config, case)
+  case = kgram_runs.Case(*config.cases[0])
+  course = kgram_runs.trained(config, case, 2)
+  model = kgram_runs.model_of(config, case)
   _, _, test_key = jax.random.split(jax.random.key(config.seed), 3)
-  test = kgrams.sampler(config, 2, 16)(test_key)
+  test = kgram_runs.sampler(config, 2, 16)(test_key)
   params = jax.tree.map(lambda a: a[0], course.params)
 
   @jax.jit
   def loss(params):
-    return jax.vmap(lambda p: kgrams.loss_T(model, params, p)[2:].mean())(
+    return jax.vmap(lambda p: kgram_runs.loss_T(model, params, p)[2:].mean())(
       test
     ).mean()
 
@@ -132,11 +133,11 @@ def test_the_gradient_norm_is_that_of_a_difference_quotient():
 
 def test_a_plateau_is_named_by_its_line():
   """Of two seeds; the second has none."""
-  case = kgrams.Case(2, "relative", 2, 2, 0.01, 4)
-  steps = kgrams.measured_at(256)
+  case = kgram_runs.Case(2, "distances", 2, 2, 0.01, 4)
+  steps = kgram_runs.measured_at(256)
   stairs = np.select([steps < 4, steps <= 16], [0.68, 0.41], 0.21)
   norm_N = np.where(steps <= 16, 0.1, 0.5)
-  course = kgrams.Course(
+  course = kgram_runs.Course(
     None,
     np.stack([stairs, np.full(len(steps), 0.25)]),
     np.stack([norm_N, norm_N]),
