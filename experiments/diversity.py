@@ -6,7 +6,8 @@ Trains each model on pools of each size from each seed. Compares it at its
 checkpoints with predictors that memorise the kernels or not, on prompts of its
 pool and on prompts with fresh kernels. Runs are kept under --workdir and resume
 where they were interrupted. Writes TASK.jsonl to results/diversity, or
---results, and draws docs/diversity/TASK.png, or to --pictures.
+--results, and draws docs/diversity/TASK.png, or to --pictures. Four minutes on
+two cores.
 """
 
 import json

@@ -37,7 +37,7 @@ of a ratio; for the chain, over repetitions with independent prompts.
 
 In rows `best share`, the share of a method is chosen on the even graphs, and
 the ratio is that of the odd graphs. For a closed form the share is its own
-best, and the ratio is that of the best possible there. Six minutes on two
+best, and the ratio is that of the best possible there. Four minutes on two
 cores.
 """
 

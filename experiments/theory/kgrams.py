@@ -26,7 +26,7 @@ Tasks:
   are small if sub-k-gram predictors are near-stationary (Varre et al., 2025).
   The gradient norm is that of the loss on fixed test prompts.
 
-Ten minutes on two cores.
+Eight minutes on two cores.
 """
 
 import numpy as np
