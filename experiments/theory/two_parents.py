@@ -23,7 +23,7 @@ edges in their slots; the attention of the heads at the parents; the excess loss
 of the transformer over the edge posterior on fresh prompts, in nats. An error
 is a standard error over graphs. `over the best` says whether a method is above
 the best possible by more than two standard errors of the difference at any N,
-with the largest difference in standard errors. Six minutes on two cores.
+with the largest difference in standard errors. Two minutes on two cores.
 """
 
 import numpy as np
