@@ -110,7 +110,6 @@ def test_the_recorded_pools_are_of_the_config(task):
     for run in group
     for prompts in ("pool", "fresh")
   ]
-  assert all(run.config.seed in (0, 1, 2) for run in planned["standard"])
   for line in lines:
     losses = line["losses"]
     if line["prompts"] == "pool":
