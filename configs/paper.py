@@ -62,16 +62,38 @@ FIGURES = {
   "9": Figure(("forests",), "positions"),
 }
 
-# The tier quick runs these checks of the theory at smaller sizes.
-QUICK_CHECKS = {
-  "information": {"num_forests": 400},
-  "key_lemma": {"num_graphs": 16},
-  "theorems": {"T": (16, 32, 64, 128), "num_runs": 4, "test_size": 1024},
-  "posterior": {"cases": ((2, 20, 16, 128),)},
-  "second_layer": {"num_prompts": 2**14, "steps": 256},
-  "missed_edges": {
-    "cases": (("half", ((16, 1, 7),)), ("bigram", ((31, 0, 30),))),
-    "num_prompts": 2**14,
-    "steps": 256,
+_KGRAMS = (
+  (2, "distances", 2, 2, 0.01, 2),
+  (2, "MLP", 1, 2, 0.003, 2),
+  (3, "distances", 3, 2, 0.01, 2),
+  (3, "MLP", 1, 2, 0.003, 8),
+)
+
+# The checks of the theory that each tier runs, with their changes of
+# configs/theory.py.
+CHECKS = {
+  "quick": {
+    "information": {"num_forests": 400},
+    "key_lemma": {"num_graphs": 16},
+    "theorems": {"T": (16, 32, 64, 128), "num_runs": 4, "test_size": 1024},
+    "posterior": {"cases": ((2, 20, 16, 128),)},
+    "second_layer": {"num_prompts": 2**14, "steps": 256},
+    "missed_edges": {
+      "cases": (("half", ((16, 1, 7),)), ("bigram", ((31, 0, 30),))),
+      "num_prompts": 2**14,
+      "steps": 256,
+    },
+    "kgrams": {"cases": _KGRAMS[:2], "num_seeds": 5, "transfers": ((2, 1),)},
+    "stationary": {"cases": ((1.0, 2, 1),), "lengths": (32, 64, 128)},
+  },
+  "paper": {
+    "information": {},
+    "key_lemma": {},
+    "theorems": {},
+    "posterior": {},
+    "second_layer": {},
+    "missed_edges": {},
+    "kgrams": {"cases": _KGRAMS, "num_seeds": 8},
+    "stationary": {},
   },
 }

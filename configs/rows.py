@@ -11,6 +11,7 @@ The paper's excess is its loss minus its own line (figure 5), or minus the edge
 posterior of 2^18 prompts if its line counts roots as children (figure 8).
 """
 
+from configs import beyond_rows
 from configs.targets import SHOWN
 from configs.targets import Bound
 from configs.targets import Entry
@@ -315,7 +316,7 @@ _OF_THEORY = (
   _posterior(10, None, SHOWN),
 )
 
-ROWS = (*_OF_EXPERIMENTS, *_OF_THEORY)
+ROWS = (*_OF_EXPERIMENTS, *_OF_THEORY, *beyond_rows.ROWS)
 
 # The rows of the tier quick that README.md shows.
 HEADLINES = (

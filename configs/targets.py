@@ -45,7 +45,8 @@ class Target(NamedTuple):
 
   Attributes:
     source: whose range it is: `paper` (a number of the paper), `theorem` (a
-      theorem of the paper) or `ours` (our own goal).
+      theorem of the paper, or of the one that the row is about) or `ours` (our
+      own goal).
     low: the smallest value that passes, or -inf.
     high: the largest value that passes, or inf.
     error: the standard error of the end of the range, if it is measured.

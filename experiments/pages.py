@@ -42,6 +42,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 RECORDED_CHECKS = (
   *("times", "order", "samples", "repetition", "circuits", "latent"),
   *("lengths", "two_parents", "interventions", "kgrams"),
+  "stationary",
 )
 # Of `diversity_tables.TABLES`; the page has all of the chain.
 _OF_FOREST = ("weights", "phases", "takeover", "graph")
@@ -112,6 +113,27 @@ _CHECKS = {
       "error of largest",
     ),
     ("stationary",),
+  ),
+  ("docs/orders.md", "gradients"): (
+    "stationary",
+    (
+      *("alpha", "k", "order", "T", "excess", "error"),
+      *("skip", "error of skip", "rest", "error of rest"),
+    ),
+    ("norm",),
+  ),
+  ("docs/orders.md", "powers"): (
+    "stationary",
+    (
+      *("alpha", "k", "order", "skip", "error of skip", "rest"),
+      "error of rest",
+    ),
+    ("power",),
+  ),
+  ("docs/orders.md", "limits"): (
+    "stationary",
+    ("alpha", "k", "order", "skip", "error of skip"),
+    ("limit",),
   ),
   ("docs/lengths.md", "lengths"): (
     "lengths",

@@ -77,7 +77,7 @@ def main():
     },
     {
       check: of_theory(check, tier, workdir, directory)
-      for check in paper.QUICK_CHECKS
+      for check in paper.CHECKS[tier]
     },
   )
   rows = [verdicts.judge(row, target, results) for row, target in targets(tier)]
@@ -123,8 +123,7 @@ def of_theory(
 def check_config(check: str, tier: str, small: bool = False) -> build.Config:
   """The config of a check of the theory in a tier."""
   config = theory_configs.get_config(check)
-  if tier == "quick":
-    config.update(paper.QUICK_CHECKS[check])
+  config.update(paper.CHECKS[tier][check])
   if small:
     smoke.shrink(config)
   registry.validate(config)

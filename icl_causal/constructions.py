@@ -183,6 +183,61 @@ def selective(
   return model, jax.tree.map(lambda a: jnp.asarray(a, float), params)
 
 
+def kgram(
+  order: int, S: int, T: int, heads: int, match: float | None = None
+) -> tuple[models.Relative, dict]:
+  """The law of the tokens that followed the last `order` tokens so far (ours).
+
+  Head j of layer 1 attends to distance j, for j <= order. Layer 2 compares the
+  token at distance j from the query with that at distance j + 1 from the next
+  token, and row t of `out["logits_TxS"]` is the mean of the tokens whose
+  `order` predecessors equal the last `order` tokens, if there is one. Heads
+  after `order` attend uniformly, and nothing reads them.
+
+  A head with a distance beyond the start attends uniformly, too, so a token at
+  i < order counts if all tokens before it, and it, equal the tokens compared.
+
+  Args:
+    order: number of tokens compared, from 0 to `heads`.
+    S: states.
+    T: positions.
+    heads: of layer 1.
+    match: scale of A2; with the default 20 * T, rows are within 1e-8 of their
+      limit.
+
+  Raises:
+    ValueError: if `order` is out of range.
+  """
+  if not 0 <= order <= heads:
+    raise ValueError(f"order must be from 0 to {heads} heads, got {order}")
+  reach = heads + 2  # the last distance stands for all larger ones
+  token = kgram_tokens(S, heads)
+  D = S + heads * (S + reach)
+  U1 = np.zeros((heads, S, reach))
+  A2, W = np.zeros((1, D, D)), np.zeros((2 * D, S))
+  sharpness = 20.0 * T if match is None else match
+  for j in range(1, order + 1):
+    U1[j - 1, :, j] = _COPY
+    A2[0, token[j - 1], token[j]] = sharpness * np.eye(S)
+  W[D:][token[0]] = np.eye(S)
+  params = {
+    "A1": np.zeros((heads, S, S)),
+    "U1": U1,
+    "A2": A2,
+    "U2": np.zeros((1, D, reach)),
+    "W": W,
+  }
+  model = models.Relative(S, T, (heads, 1), reach, every=True)
+  return model, jax.tree.map(lambda a: jnp.asarray(a, float), params)
+
+
+def kgram_tokens(S: int, heads: int) -> list[slice]:
+  """Where the stream of `kgram` has the own token and that of each head."""
+  width = S + heads + 2
+  starts = [0, *(S + head * width for head in range(heads))]
+  return [slice(start, start + S) for start in starts]
+
+
 def _never(is_allowed_TxT, penalty: float = _NEVER) -> np.ndarray:
   """Scores: 0 where attention is allowed, else low."""
   return np.where(is_allowed_TxT, 0, -penalty)

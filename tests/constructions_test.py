@@ -1,3 +1,5 @@
+import itertools
+
 import jax
 from jax import numpy as jnp
 import numpy as np
@@ -285,3 +287,44 @@ def test_selective_reads_probabilities_of_zero():
 def test_selective_refuses_equal_lags():
   with pytest.raises(ValueError, match="lags must be distinct"):
     constructions.selective((1, 1), np.full((3, 2), 0.5), 6, 1.0)
+
+
+@pytest.mark.parametrize(
+  ("order", "S", "heads"), [(0, 3, 1), (1, 2, 1), (1, 3, 2), (2, 2, 2)]
+)
+def test_kgram_counts_what_followed_the_same_tokens(order, S, heads):
+  """On all prompts: row t is a mean over positions, if there is one."""
+  T = 6
+  model, params = constructions.kgram(order, S, T, heads)
+  assert model.heads == (heads, 1)
+  x_NxT = np.array(list(itertools.product(range(S), repeat=T)))
+  logits_NxTxS = jax.jit(
+    lambda params: jax.vmap(
+      lambda x_T: model.apply({"params": params}, x_T)[1]["logits_TxS"]
+    )(x_NxT)
+  )(params)
+  rows = 0
+  for x_T, logits_TxS in zip(x_NxT, np.asarray(logits_NxTxS), strict=True):
+    for t in range(order, T):
+      last = x_T[t + 1 - order : t + 1][::-1]
+      counts_S = np.zeros(S)
+      for i in range(t + 1):
+        if i >= order:
+          is_counted = (x_T[i - order : i][::-1] == last).all()
+        else:  # beyond the start, a head has the mean of all tokens so far
+          known = x_T[:i][::-1]
+          is_counted = (known == last[:i]).all() and all(
+            (x_T[: i + 1] == token).all() for token in last[i:]
+          )
+        counts_S[x_T[i]] += is_counted
+      if counts_S.sum():
+        rows += 1
+        np.testing.assert_allclose(
+          logits_TxS[t], counts_S / counts_S.sum(), atol=1e-6
+        )
+  assert rows > len(x_NxT)
+
+
+def test_kgram_refuses_more_tokens_than_heads():
+  with pytest.raises(ValueError, match="order must be from 0 to 2 heads"):
+    constructions.kgram(3, 2, 8, 2)

@@ -63,11 +63,12 @@ def test_every_number_has_one_row_whose_results_exist():
   assert len(rows.HEADLINES) == 9
   assert set(rows.HEADLINES) <= set(names)
   assert not set(paper.EXPERIMENTS) & set(theory_configs.CHECKS)
+  assert set(paper.CHECKS["quick"]) == set(paper.CHECKS["paper"])
   for row in rows.ROWS:
-    assert row.of in {*paper.EXPERIMENTS, *paper.QUICK_CHECKS}
+    assert row.of in {*paper.EXPERIMENTS, *paper.CHECKS["paper"]}
     assert isinstance(row.field, Entry) == (row.statistic == "entry")
     for entry in _entries(row):
-      assert entry.check in paper.QUICK_CHECKS
+      assert entry.check in paper.CHECKS["paper"]
       assert row.of in (*paper.EXPERIMENTS, entry.check)
     for target in (row.quick, row.authors):
       if target not in (None, SHOWN):

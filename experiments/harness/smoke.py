@@ -33,6 +33,7 @@ _LARGEST = {
   "staged_graphs": 2,
   "staged_steps": 16,
   "num_batches": 2,
+  "num_blocks": 4,
   "num_draws": 64,
   "num_forests": 4,
   "num_graphs": 2,

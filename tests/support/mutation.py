@@ -794,6 +794,23 @@ FAULTS = (
     ("theory/kgrams",),
   ),
   Fault(
+    "experiments/theory/stationary",
+    "token[order], token[0])",
+    "token[0], token[0])",
+    ("theory/stationary",),
+  ),
+  Fault(
+    "experiments/theory/stationary",
+    "((B - 1) * (B - 2))",
+    "(B * (B - 1))",
+    ("theory/stationary",),
+  ),
+  Fault(
+    "icl_causal/constructions",
+    "U1[j - 1, :, j] = _COPY",
+    "U1[j - 1, :, j - 1] = _COPY",
+  ),
+  Fault(
     "experiments/theory/kgrams",
     "norm_N[plateau.last + 1 :].max()",
     "norm_N.max() * 2",
