@@ -87,7 +87,7 @@ def test_standard_error():
   mean, error = metrics.mean_and_standard_error(values_N)
   assert abs(mean - 3) < 4 * error
   assert abs(error / (2 / 100) - 1) < 0.05
-  assert metrics.mean_and_standard_error([1, 3]) == (2.0, 1.0)
+  assert metrics.mean_and_standard_error([1, 3]) == pytest.approx((2.0, 1.0))
 
 
 EDGE_N = np.array([1.0, 2.0, 3.0, 4.0])
