@@ -6,13 +6,18 @@ training loop sees the same `Trainer` in both cases: the arrays that it returns
 to the host have a leading axis of R runs, with R = 1 for a single run.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent import futures
 import functools
+import itertools
 import math
+import os
 from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import Mesh
+from jax.sharding import Sharding
+from jax.sharding import SingleDeviceSharding
 import numpy as np
 
 from experiments.harness import memory
@@ -34,8 +39,8 @@ class Trainer(NamedTuple):
       to (state, Steps on the host); donates the state.
     evaluate: maps a state and a number of batches of the test set to the
       Evaluation, without `law_BxS`, and the Phase, on the host.
-    exact: the losses of the exact posterior and its effective sample sizes, R x
-      M, on the host; None if `eval.posterior_prompts` is 0.
+    exact: computes the losses of the exact posterior and its effective sample
+      sizes, R x M, on the host; None if `eval.posterior_prompts` is 0.
     to_host: copies a state to the host.
     to_devices: copies a state from the host to the devices.
   """
@@ -48,7 +53,7 @@ class Trainer(NamedTuple):
   evaluate: Callable[
     [training.TrainState, int], tuple[training.Evaluation, phases.Phase]
   ]
-  exact: metrics.ExactLosses | None
+  exact: Callable[[], metrics.ExactLosses | None]
   to_host: Callable[[training.TrainState], training.TrainState]
   to_devices: Callable[[training.TrainState], training.TrainState]
 
@@ -59,29 +64,25 @@ def single(run: Run) -> Trainer:
   functions = program.program(run.config, mesh)
   full = parallel.replicated(mesh)
   inputs = jax.device_put(program.run_inputs(run.config, run.graph), full)
-  # One program must end before the next begins: on a CPU, two programs that run
-  # at once and whose devices wait for each other can deadlock.
-  test = jax.block_until_ready(
-    jax.jit(functions.draw_test, out_shardings=parallel.batch_sharding(mesh))(
-      inputs
+  with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    compiled = _compile(functions, run.config, inputs, mesh, pool)
+    # One program must end before the next begins: on a CPU, two programs that
+    # run at once and whose devices wait for each other can deadlock.
+    test = jax.block_until_ready(compiled["draw_test"].result()(inputs))
+    baselines = jax.block_until_ready(
+      jax.jit(lambda tree: tree, out_shardings=full)(test.baselines)
     )
-  )
-  baselines = jax.block_until_ready(
-    jax.jit(lambda tree: tree, out_shardings=full)(test.baselines)
-  )
-  exact = None
-  if run.config.eval.posterior_prompts:
-    exact = jax.block_until_ready(
-      jax.jit(functions.exact, out_shardings=full)(inputs, test)
+    first = None
+    if run.config.eval.posterior_prompts:
+      run_exact = compiled["exact"].result()
+      first = jax.block_until_ready(run_exact(inputs, test, 0))
+    of = jax.block_until_ready(
+      compiled["draw_baselines"].result()(inputs, test, first)
     )
-  of = jax.block_until_ready(
-    jax.jit(functions.draw_baselines, out_shardings=full)(inputs, test, exact)
-  )
-  take_steps = jax.jit(
-    functions.take_steps, donate_argnums=1, out_shardings=full
-  )
-  evaluate = jax.jit(functions.evaluate, out_shardings=full)
-  phase = jax.jit(functions.phase)
+    start = compiled["start"].result()(inputs)
+    take_steps, evaluate, phase = (
+      compiled[name].result() for name in ("take_steps", "evaluate", "phase")
+    )
 
   def steps(state, num_steps):
     state, taken = take_steps(inputs, state, num_steps)
@@ -92,18 +93,75 @@ def single(run: Run) -> Trainer:
     of_found = phase(*_on_one_device((inputs, found, of)))
     return _with_run_axis((found._replace(law_BxS=None), of_found))
 
+  def exact():
+    blocks = (
+      run_exact(inputs, test, block)
+      for block in range(1, program.num_blocks(run.config, mesh))
+    )
+    return None if first is None else _joined(first, blocks, _with_run_axis)
+
   def to_devices(state):
     return jax.device_put(jax.tree.map(lambda leaf: leaf[0], state), full)
 
   return Trainer(
-    start=jax.jit(functions.start, out_shardings=full)(inputs),
+    start=start,
     baselines=_with_run_axis(baselines),
     take_steps=steps,
     evaluate=evaluation,
-    exact=_with_run_axis(_without_laws(exact)),
+    exact=exact,
     to_host=_with_run_axis,
     to_devices=to_devices,
   )
+
+
+def _compile(
+  functions: program.Program, config, inputs, mesh: Mesh, pool: futures.Executor
+) -> dict[str, futures.Future]:
+  """Compiles the functions of one run side by side, before they have arguments.
+
+  The compilers start in the order in which `single` needs the functions, but
+  for `take_steps`, which takes long.
+  """
+  full, split = parallel.replicated(mesh), parallel.batch_sharding(mesh)
+  compiled = {}
+
+  def compiles(name: str, *arguments, sharding: Sharding = full, **options):
+    """Submits a function; returns the shapes of its results."""
+    function = getattr(functions, name)
+    lowered = jax.jit(function, out_shardings=sharding, **options).lower(
+      *arguments
+    )
+    compiled[name] = pool.submit(lowered.compile)
+    return _placed(lowered.out_info, sharding)
+
+  test = compiles("draw_test", inputs, sharding=split, **_once())
+  state = compiles("start", inputs, **_once())
+  compiles("take_steps", inputs, state, 1, donate_argnums=1)
+  first = None
+  if config.eval.posterior_prompts:
+    first = compiles("exact", inputs, test, 0)
+  of = compiles("draw_baselines", inputs, test, first, **_once())
+  found = compiles("evaluate", inputs, state, test, 1)
+  one = SingleDeviceSharding(jax.local_devices()[0])
+  compiles("phase", *_placed((inputs, found, of), one), sharding=one)
+  return compiled
+
+
+def _placed(tree, sharding: Sharding):
+  """The shapes and types of the arrays of a tree, on other devices."""
+  return jax.tree.map(
+    lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), tree
+  )
+
+
+def _once() -> dict:
+  """The options of `jax.jit` for a program that runs once.
+
+  On a CPU, LLVM's optimisations take longer than they save.
+  """
+  if jax.default_backend() != "cpu":
+    return {}
+  return {"compiler_options": {"xla_backend_optimization_level": 0}}
 
 
 def stacked(batch: Sequence[Run], at_once: int) -> Trainer:
@@ -129,6 +187,15 @@ def stacked(batch: Sequence[Run], at_once: int) -> Trainer:
     of_found = compiled.phase(inputs, found, compiled.baselines)
     return to_host((found._replace(law_BxS=None), of_found))
 
+  def exact():
+    if compiled.exact is None:
+      return None
+    blocks = (
+      compiled.run_exact(inputs, test, block)
+      for block in range(1, program.num_blocks(batch[0].config))
+    )
+    return _joined(compiled.exact, blocks, to_host)
+
   def to_devices(state):
     def pad(leaf, like):
       padding = np.repeat(leaf[-1:], len(like) - num, axis=0)
@@ -141,19 +208,23 @@ def stacked(batch: Sequence[Run], at_once: int) -> Trainer:
     baselines=to_host(test.baselines),
     take_steps=steps,
     evaluate=evaluation,
-    exact=to_host(_without_laws(compiled.exact)),
+    exact=exact,
     to_host=to_host,
     to_devices=to_devices,
   )
 
 
 class Stacked(NamedTuple):
-  """`program.Program` for stacked runs: results, and compiled functions."""
+  """`program.Program` for stacked runs: results, and compiled functions.
+
+  Of the exact posterior, the first block and the function for the others.
+  """
 
   inputs: program.RunInputs
   start: Any
   test: Any
   exact: Any
+  run_exact: Any
   baselines: Any
   take_steps: Any
   evaluate: Any
@@ -170,31 +241,46 @@ def compile_stacked(batch: Sequence[Run], mesh: Mesh, at_once: int) -> Stacked:
       parallel.over_runs, mesh=mesh, parallel=at_once
     )
     start, draw_test = map(over_runs, (functions.start, functions.draw_test))
-    take_steps, evaluate = (
+    take_steps, evaluate, run_exact = (
       over_runs(function, num_shared=1)
-      for function in (functions.take_steps, functions.evaluate)
+      for function in (
+        functions.take_steps,
+        functions.evaluate,
+        functions.exact,
+      )
     )
     state = jax.jit(start)(inputs)
     draw = jax.jit(draw_test).lower(inputs).compile()
     if at_once == 1 or _bytes(draw) < _memory(mesh):
       test = draw(inputs)
       steps = jax.jit(take_steps, donate_argnums=1).lower(inputs, state, 1)
-      steps = steps.compile()
       measure = jax.jit(evaluate).lower(inputs, state, test, 1)
-      measure = measure.compile()
+      with futures.ThreadPoolExecutor() as pool:
+        steps, measure = pool.map(lambda a: a.compile(), (steps, measure))
       needed = max(map(_bytes, (steps, measure)))
       if at_once == 1 or needed < _memory(mesh):
-        exact = None
+        exact, run_exact = None, jax.jit(run_exact)
         if batch[0].config.eval.posterior_prompts:
-          exact = jax.jit(over_runs(functions.exact))(inputs, test)
+          exact = run_exact(inputs, test, 0)
         of = jax.jit(over_runs(functions.draw_baselines))(inputs, test, exact)
         phase = jax.jit(over_runs(functions.phase))
-        return Stacked(inputs, state, test, exact, of, steps, measure, phase)
+        return Stacked(
+          *(inputs, state, test, exact, run_exact, of, steps, measure, phase)
+        )
     at_once = math.ceil(at_once / 2)
 
 
-def _without_laws(exact: metrics.ExactLosses | None):
-  return None if exact is None else exact._replace(law_MxS=None)
+def _joined(
+  first: metrics.ExactLosses,
+  others: Iterable[metrics.ExactLosses],
+  to_host: Callable,
+) -> metrics.ExactLosses:
+  """The losses of all blocks on the host, R x M, without laws."""
+  blocks = [
+    to_host(block._replace(law_MxS=None))
+    for block in itertools.chain([first], others)
+  ]
+  return jax.tree.map(lambda *a: np.concatenate(a, axis=1), *blocks)
 
 
 def _with_run_axis(tree):

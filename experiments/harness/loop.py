@@ -263,7 +263,7 @@ def _finish(job: Job, progress: Progress, clock: clocks.Clock):
   """Writes the result of every live run."""
   config = job.batch[0].config
   evaluation, _ = _evaluate(job, progress, config.eval.test_size)
-  exact = job.trainer.exact
+  exact = job.trainer.exact()
   with job.group.raise_together():
     if not job.group.is_writer:
       return

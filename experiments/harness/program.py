@@ -81,7 +81,8 @@ class Program(NamedTuple):
     evaluate: the model of a state on the first batches of the test set: a
       number, by default all.
     exact: the exact posterior and its losses on the first
-      `eval.posterior_prompts` test prompts, or on all if there are fewer.
+      `eval.posterior_prompts` test prompts, or on all if there are fewer; or
+      on a block of them, by its number, of `num_blocks`.
     draw_baselines: the predictors with which phases compare the model, on the
       first `eval.batch_size` test prompts; the exact posterior is one of them
       if it is given, is computed on all these prompts and has enough effective
@@ -93,7 +94,7 @@ class Program(NamedTuple):
   take_steps: Callable[..., tuple[training.TrainState, training.Steps]]
   draw_test: Callable[[RunInputs], Test]
   evaluate: Callable[..., training.Evaluation]
-  exact: Callable[[RunInputs, Test], metrics.ExactLosses]
+  exact: Callable[..., metrics.ExactLosses]
   draw_baselines: Callable[..., phases.Baselines]
   phase: Callable[..., phases.Phase]
 
@@ -219,14 +220,42 @@ def _graph_of_prompts(graph: Graph, index_N) -> Graph:
 
 
 def _exact(
-  config: build.Config, mesh: Mesh | None, inputs: RunInputs, test: Test
+  config: build.Config,
+  mesh: Mesh | None,
+  inputs: RunInputs,
+  test: Test,
+  block: ArrayLike | None = None,
 ) -> metrics.ExactLosses:
   """`Program.exact`."""
   seed = fill(config, inputs.values).eval.seed
-  num = min(config.eval.posterior_prompts, config.eval.test_size)
-  keys = jax.random.split(streams.key(seed, "posterior"), num)
+  num = _num_exact(config)
+  keys_M = jax.random.split(streams.key(seed, "posterior"), num)
+  start, size = 0, num
+  if block is not None:
+    size = num // num_blocks(config, mesh)
+    start = block * size
+
+  def part(a):
+    return jax.lax.dynamic_slice_in_dim(a, start, size)
+
   losses = _exact_losses(config, mesh)
-  return losses(keys, test.x_NxT[:num], test.y_NxS[:num], inputs)
+  return losses(part(keys_M), part(test.x_NxT), part(test.y_NxS), inputs)
+
+
+def num_blocks(config: build.Config, mesh: Mesh | None = None) -> int:
+  """The number of blocks in which the exact posterior may be computed.
+
+  A block has `eval.batch_size` prompts, which `Program.draw_baselines` needs.
+  There is one block of all prompts if they do not divide into such blocks, or a
+  block does not divide over the devices.
+  """
+  num, size = _num_exact(config), config.eval.batch_size
+  return 1 if num % size or size % (mesh.size if mesh else 1) else num // size
+
+
+def _num_exact(config: build.Config) -> int:
+  """The number of prompts of the exact posterior."""
+  return min(config.eval.posterior_prompts, config.eval.test_size)
 
 
 def _draw_baselines(

@@ -1,3 +1,5 @@
+import types
+
 import jax
 import numpy as np
 import optax
@@ -194,6 +196,42 @@ def test_a_phase_has_the_exact_posterior_if_it_has_every_prompt(num_exact):
   few = exact._replace(effective_M=exact.effective_M.at[3].set(0.01))
   of = jax.jit(run.draw_baselines)(inputs, test, few)
   assert not of.laws["exact_posterior"].any()
+
+
+@pytest.mark.parametrize(
+  ("num_exact", "num_devices", "expected"),
+  [(192, 1, 3), (64, 1, 1), (96, 1, 1), (32, 1, 1), (192, 3, 1), (999, 1, 4)],
+)
+def test_blocks_of_the_exact_posterior(num_exact, num_devices, expected):
+  """Of 64 prompts, of a test set of 256, if they divide over the devices."""
+  config = _config(
+    **{"eval.posterior_prompts": num_exact, "eval.test_size": 256}
+  )
+  mesh = types.SimpleNamespace(size=num_devices)
+  assert program.num_blocks(config, mesh) == expected
+
+
+def test_blocks_together_are_the_exact_posterior():
+  config = _config(
+    **{
+      "eval.posterior_prompts": 192,
+      "eval.posterior_samples": 16,
+      "eval.test_size": 256,
+    }
+  )
+  assert program.num_blocks(config) == 3
+  inputs = program.run_inputs(config, build.graph(config))
+  run = program.program(config)
+  test = jax.jit(run.draw_test)(inputs)
+  exact = jax.jit(run.exact)
+  blocks = [exact(inputs, test, block) for block in range(3)]
+  jax.tree.map(
+    lambda whole, *parts: np.testing.assert_array_equal(
+      whole, np.concatenate(parts)
+    ),
+    exact(inputs, test),
+    *blocks,
+  )
 
 
 def test_exact_posterior_is_that_of_the_library():

@@ -794,6 +794,12 @@ FAULTS = (
     ("theory/kgrams",),
   ),
   Fault(
+    "experiments/harness/program",
+    "start = block * size",
+    "start = 0 * size",
+    ("harness/program",),
+  ),
+  Fault(
     "experiments/theory/stationary",
     "token[order], token[0])",
     "token[0], token[0])",
