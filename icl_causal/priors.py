@@ -9,6 +9,7 @@ A prior is a function (key, S, K) -> kernel that draws one kernel.
 """
 
 from collections.abc import Callable
+import functools
 from typing import Literal, get_args
 
 import chex
@@ -20,6 +21,9 @@ from icl_causal import checks
 Prior = Callable[[jax.Array, int, int], jax.Array]
 RootLaw = Literal["stationary", "uniform", "dirichlet"]
 ROOT_LAWS: tuple[RootLaw, ...] = get_args(RootLaw)
+# States up to which `stationary` has a step for each state. With 16 states it
+# compiles in about two seconds.
+_MOST_UNROLLED = 16
 
 
 def dirichlet(alpha, root_law: RootLaw | None = None) -> Prior:
@@ -201,6 +205,7 @@ def dirichlet_rows(key, alpha, num_rows: int, S: int) -> jax.Array:
   return jax.nn.softmax(logits.reshape(num_rows, S))
 
 
+@functools.partial(jax.jit, static_argnames="num", inline=True)
 def log_gamma_draws(key, alpha, num: int) -> jax.Array:
   """The logarithms of `num` exact draws from Gamma(alpha, 1).
 
@@ -229,6 +234,7 @@ def log_gamma_draws(key, alpha, num: int) -> jax.Array:
   return log_gamma - jax.random.exponential(boost_key, (num,)) / alpha
 
 
+@functools.partial(jax.jit, inline=True)
 def stationary(pi_SxS: jax.Array) -> jax.Array:
   """The stationary law: mu pi = mu, by state reduction.
 
@@ -245,6 +251,8 @@ def stationary(pi_SxS: jax.Array) -> jax.Array:
   """
   chex.assert_rank(pi_SxS, 2)
   chex.assert_is_divisible(pi_SxS.shape[0], pi_SxS.shape[1])
+  if pi_SxS.shape[0] > _MOST_UNROLLED:
+    return _stationary_in_loops(pi_SxS)
   removed = []
   for n in range(pi_SxS.shape[0] - 1, 0, -1):
     leave, enter = pi_SxS[n, :n], pi_SxS[:n, n]
@@ -253,11 +261,45 @@ def stationary(pi_SxS: jax.Array) -> jax.Array:
     removed.append((exit_rate, enter))
   mu = jnp.ones((1,), pi_SxS.dtype)
   for exit_rate, enter in reversed(removed):
-    entry_rate = (mu * enter).sum()
-    total = exit_rate + entry_rate
-    below = jnp.where(total > 0, _ratio(exit_rate, total), 1)
-    mu = jnp.append(mu * below, _ratio(entry_rate, total))
+    below, at = _shares(exit_rate, (mu * enter).sum())
+    mu = jnp.append(mu * below, at)
   return mu
+
+
+def _stationary_in_loops(pi_SxS: jax.Array) -> jax.Array:
+  """`stationary` in loops over states, on arrays of one size.
+
+  It compiles in a time that does not depend on S. For few states, arrays that
+  shrink are faster.
+  """
+  S = pi_SxS.shape[0]
+  state_S = jnp.arange(S)
+
+  def remove(step, carry):
+    pi_SxS, exit_S = carry
+    n = S - 1 - step
+    leave_S = jnp.where(state_S < n, pi_SxS[n], 0)
+    exit_rate = leave_S.sum()
+    enter_S = jnp.where(state_S < n, pi_SxS[:, n], 0)
+    pi_SxS += jnp.outer(enter_S, _ratio(leave_S, exit_rate))
+    return pi_SxS, exit_S.at[n].set(exit_rate)
+
+  def add(n, mu_S):
+    enter_S = jnp.where(state_S < n, pi_SxS[:, n], 0)
+    below, at = _shares(exit_S[n], (mu_S * enter_S).sum())
+    return (mu_S * below).at[n].set(at)
+
+  start = (pi_SxS, jnp.zeros(S, pi_SxS.dtype))
+  pi_SxS, exit_S = jax.lax.fori_loop(0, S - 1, remove, start)
+  first = jnp.zeros(S, pi_SxS.dtype).at[0].set(1)
+  return jax.lax.fori_loop(1, S, add, first)
+
+
+def _shares(exit_rate, entry_rate):
+  """The stationary shares of the states below a state, and of this state."""
+  total = exit_rate + entry_rate
+  below = jnp.where(total > 0, _ratio(exit_rate, total), 1)
+  return below, _ratio(entry_rate, total)
 
 
 def _table(rows_MxS, root_law: RootLaw, S: int, K: int) -> jax.Array:

@@ -1,5 +1,6 @@
 """Sampling of prompts from a causal graph and a prior (Task 2.4)."""
 
+import functools
 from typing import NamedTuple
 
 import chex
@@ -266,6 +267,7 @@ def _draw_kernel(key, graph: Graph, prior: Prior, S: int):
   return kernel, token_key
 
 
+@functools.partial(jax.jit, inline=True)
 def _draw_tokens(key, graph: Graph, kernel, is_uniform_T) -> jax.Array:
   """Tokens along the graph, uniform on the states where `is_uniform_T`."""
   T, S = graph.parents_TxK.shape[0], kernel.shape[-1]

@@ -101,18 +101,24 @@ def _exact_stationary(pi):
   return np.array([float(row[-1]) for row in system])
 
 
+# For few states and for many.
+LAWS = (priors.stationary, jax.jit(priors._stationary_in_loops))
+
+
+@pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("coupling", [1.0, 1e-3, 1e-9, 1e-18, 1e-30])
 @pytest.mark.parametrize("S", [2, 3, 5])
-def test_stationary_of_nearly_reducible_kernels(S, coupling):
+def test_stationary_of_nearly_reducible_kernels(S, coupling, law):
   """Every entry is accurate to rounding, for any coupling between states."""
   random = np.random.default_rng(S)
   weights = random.gamma(1.0, size=(S, S)) * coupling
   weights[np.diag_indices(S)] = random.gamma(1.0, size=S)
   pi = (weights / weights.sum(1, keepdims=True)).astype(np.float32)
-  mu = priors.stationary(jnp.asarray(pi))
+  mu = law(jnp.asarray(pi))
   np.testing.assert_allclose(mu, _exact_stationary(pi), rtol=1e-5)
 
 
+@pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize(
   ("pi", "mu"),
   [
@@ -124,19 +130,18 @@ def test_stationary_of_nearly_reducible_kernels(S, coupling):
     ([[0.5, 0.4, 0.1], [0, 1, 0], [0, 0.3, 0.7]], [0, 1, 0]),
   ],
 )
-def test_stationary_of_reducible_kernels(pi, mu):
+def test_stationary_of_reducible_kernels(pi, mu, law):
   for order in (np.arange(len(pi)), np.arange(len(pi))[::-1]):
     permuted = jnp.asarray(np.array(pi, np.float32)[np.ix_(order, order)])
-    np.testing.assert_allclose(
-      priors.stationary(permuted), np.array(mu)[order], atol=1e-6
-    )
+    np.testing.assert_allclose(law(permuted), np.array(mu)[order], atol=1e-6)
 
 
-def test_stationary_of_dirichlet_kernels():
+@pytest.mark.parametrize("S", [10, 16, 17, 50])
+def test_stationary_of_dirichlet_kernels(S):
   """mu pi = mu for any alpha, also for kernels with zeros."""
   for alpha in (0.01, 0.1, 1.0):
-    keys = jax.random.split(jax.random.key(5), 1000)
-    rows = functools.partial(priors.dirichlet_rows, num_rows=10, S=10)
+    keys = jax.random.split(jax.random.key(5), 10_000 // S)
+    rows = functools.partial(priors.dirichlet_rows, num_rows=S, S=S)
     pi = jax.jit(jax.vmap(rows, (0, None)))(keys, alpha)
     mu = jax.jit(jax.vmap(priors.stationary))(pi)
     assert (mu >= 0).all()
