@@ -139,3 +139,25 @@ def test_the_third_example_of_the_readme_finds_all_parents(user):
   recovered, edges = re.findall(r"tops (\d+) of (\d+) rows", output)[0]
   assert recovered == edges
   assert output.endswith("[]\n")  # no violations
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+def test_compiled_programs_are_kept_on_disk(is_named, tmp_path):
+  """In a folder by name, or in the user's cache folder."""
+  script = (
+    "import sys, icl_causal; "
+    "icl_causal.enable_compile_cache(*sys.argv[1:]); "
+    "import jax; print(jax.jit(lambda x: x + 1)(1.0))"
+  )
+  named = [str(tmp_path / "named")] if is_named else []
+  environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
+  environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+  done = subprocess.run(
+    [sys.executable, "-c", script, *named],
+    env=environment | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"},
+    capture_output=True,
+    text=True,
+  )
+  assert done.stdout == "2.0\n", done.stderr
+  folder = tmp_path / ("named" if is_named else "icl_causal/jax")
+  assert list(folder.glob("jit*-cache"))

@@ -1,6 +1,5 @@
 """Compiled programs on disk, for the next time a command starts."""
 
-import os
 import pathlib
 import re
 import sys
@@ -8,6 +7,8 @@ import warnings
 
 from absl import flags
 import jax
+
+import icl_causal
 
 flags.disclaim_key_flags()  # flags defined here belong to the command
 
@@ -30,16 +31,9 @@ def define():
 def keep():
   """Makes jax keep compiled programs on disk.
 
-  In the directory of jax's own variable, by default icl_causal/jax in the
-  user's cache folder, $XDG_CACHE_HOME or ~/.cache. A damaged entry is deleted,
-  so jax writes it anew.
+  A damaged entry is deleted, so jax writes it anew.
   """
-  if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    folder = pathlib.Path(caches).expanduser() / "icl_causal" / "jax"
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-  if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+  icl_causal.enable_compile_cache()
   show = warnings.showwarning
 
   def show_or_delete(message, category, filename, lineno, file=None, line=None):
