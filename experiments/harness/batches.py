@@ -134,13 +134,13 @@ def _compile(
     compiled[name] = pool.submit(lowered.compile)
     return _placed(lowered.out_info, sharding)
 
-  test = compiles("draw_test", inputs, sharding=split, **_once())
-  state = compiles("start", inputs, **_once())
+  test = compiles("draw_test", inputs, sharding=split)
+  state = compiles("start", inputs)
   compiles("take_steps", inputs, state, 1, donate_argnums=1)
   first = None
   if config.eval.posterior_prompts:
     first = compiles("exact", inputs, test, 0)
-  of = compiles("draw_baselines", inputs, test, first, **_once())
+  of = compiles("draw_baselines", inputs, test, first)
   found = compiles("evaluate", inputs, state, test, 1)
   one = SingleDeviceSharding(jax.local_devices()[0])
   compiles("phase", *_placed((inputs, found, of), one), sharding=one)
@@ -152,16 +152,6 @@ def _placed(tree, sharding: Sharding):
   return jax.tree.map(
     lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), tree
   )
-
-
-def _once() -> dict:
-  """The options of `jax.jit` for a program that runs once.
-
-  On a CPU, LLVM's optimisations take longer than they save.
-  """
-  if jax.default_backend() != "cpu":
-    return {}
-  return {"compiler_options": {"xla_backend_optimization_level": 0}}
 
 
 def stacked(batch: Sequence[Run], at_once: int) -> Trainer:
