@@ -10,7 +10,7 @@ except importlib.metadata.PackageNotFoundError:  # a folder on sys.path
   __version__ = "unknown"
 
 
-def enable_compile_cache(folder: str | os.PathLike | None = None):
+def enable_compile_cache(folder: str | pathlib.Path | None = None):
   """Keeps compiled programs on disk, for the next process that needs them.
 
   Call it before the first computation. It keeps programs that take more than .2
