@@ -7,6 +7,7 @@ the drawing of each figure. configs/rows.py has the numbers.
 import types
 from typing import NamedTuple
 
+from configs import beyond
 from configs import random_forests
 from configs import several_parents
 from configs import single_parent
@@ -62,11 +63,11 @@ FIGURES = {
   "9": Figure(("forests",), "positions"),
 }
 
-_KGRAMS = (
-  (2, "distances", 2, 2, 0.01, 2),
-  (2, "MLP", 1, 2, 0.003, 2),
-  (3, "distances", 3, 2, 0.01, 2),
-  (3, "MLP", 1, 2, 0.003, 8),
+# The cases of `kgrams` that have a row: (k, model, heads of layer 1).
+_WITH_ROW = ((2, "distances", 2), (2, "MLP", 1))
+_WITH_ROW += ((3, "distances", 3), (3, "MLP", 1))
+_KGRAMS = tuple(
+  case for case in beyond.DEFAULTS["kgrams"]["cases"] if case[:3] in _WITH_ROW
 )
 
 # The checks of the theory that each tier runs, with their changes of

@@ -18,9 +18,7 @@ from tests.support import artifacts
 ROOT = pathlib.Path(__file__).parents[2]
 
 NO_SLURM = shutil.which("slurmctld") is None  # apt-get install slurm-wlm
-pytestmark = pytest.mark.skipif(
-  NO_SLURM, reason="needs Slurm, which .ci/run installs"
-)
+pytestmark = pytest.mark.skipif(NO_SLURM, reason="no Slurm: .ci/run has it")
 
 CONF = """
 ClusterName=test

@@ -44,7 +44,6 @@ def test_rows_of_the_check():
     assert row["rest"] > 0
     assert row["error of rest"] > 0
   for row in rows[-2:]:
-    assert row["skip"] >= 0
     assert row["error of skip"] > 0
     assert row["rest"] is None
   found = stationary.gradients(_config(), 1.0, 2, 1, 8)
@@ -155,6 +154,20 @@ def test_dependence_is_that_of_a_long_chain(S, k, order):
   found = stationary.dependence(kernel, order)
   np.testing.assert_allclose(found, expected, atol=1e-9)
   assert np.abs(found).max() > 1e-3
+
+
+def test_the_limit_is_the_norm_of_the_mean_dependence():
+  config = _config(num_kernels=2048)
+  found, error = stationary.limit(config, 1.0, 2, 1)
+  rng = np.random.default_rng(7)
+  blocks = [
+    stationary.dependence(rng.dirichlet(np.ones(2), size=(2, 2)), 1)
+    for _ in range(2**14)
+  ]
+  assert found == pytest.approx(
+    np.linalg.norm(np.mean(blocks, axis=0)), abs=4 * error
+  )
+  assert found > 4 * error
 
 
 def test_a_chain_of_the_order_has_no_dependence():
