@@ -90,31 +90,38 @@ class Disentangled(_Layered):
     """(f_S, out) for the tokens of one prompt, or (f_TxS, out)."""
     sampling.check_tokens(x_T, self.S, self.T, sampling.OTHER_LENGTHS)
     token_TxS = jax.nn.one_hot(x_T, self.S, dtype=jnp.result_type(float))
-    mask_TxT = jnp.where(jnp.tri(self.T, dtype=bool), 0, -jnp.inf)
+    causal_TxT = jnp.tri(self.T, dtype=bool)
     if self.every:
-      return self._at_every_position(token_TxS, mask_TxT)
+      return self._at_every_position(token_TxS, causal_TxT)
     stream: list = [None]
     out = {}
     for layer, num_heads in enumerate(self.heads, start=1):
       width = len(stream) * (self.S + self.T)
       shape = (num_heads, width, width)
       A_HxDxD = self.param(f"A{layer}", self._start_A, shape, layer)
-      queries, mask = stream, mask_TxT
+      own, maps = stream, []
       if layer == len(self.heads):
-        queries, mask = [mixes.last(mix, self.T) for mix in stream], mask[-1]
-      maps = [
-        jax.nn.softmax(mixes.scores(A, queries, stream, x_T, token_TxS) + mask)
-        for A in A_HxDxD
-      ]
+        own = [mixes.last(mix, self.T) for mix in stream]
+        h_D = mixes.concatenated(own, token_TxS)
+        for A_DxD in A_HxDxD:
+          query = mixes.split(h_D @ A_DxD, token_TxS)
+          score_T = mixes.scores(query, stream, token_TxS)
+          maps.append(jax.nn.softmax(score_T))
+      else:
+        for A_DxD in A_HxDxD:
+          query = mixes.projected(stream, A_DxD, x_T, token_TxS)
+          score_TxT = mixes.scores(query, stream, token_TxS)
+          masked_TxT = jnp.where(causal_TxT, score_TxT, -jnp.inf)
+          maps.append(jax.nn.softmax(masked_TxT))
       copies = [mixes.compose(att, mix) for att in maps for mix in stream]
-      stream = [*queries, *copies]
+      stream = [*own, *copies]
       out[f"attention_{layer}"] = jnp.stack(maps)
-    h_D = jnp.concatenate([h for mix in stream for h in (mix @ token_TxS, mix)])
+    h_D = mixes.concatenated(stream, token_TxS)
     W_DxS = self.param("W", self._start_W, (h_D.size, self.S))
     out["logits_S"] = h_D @ W_DxS
     return jax.nn.softmax(out["logits_S"]), out
 
-  def _at_every_position(self, token_TxS, mask_TxT) -> tuple[jax.Array, dict]:
+  def _at_every_position(self, token_TxS, causal_TxT):
     """(f_TxS, out); with all queries, the stream is faster than its mixes."""
     eye_TxT = jnp.eye(self.T, dtype=token_TxS.dtype)
     h_TxD = jnp.concatenate([token_TxS, eye_TxT], axis=1)
@@ -123,7 +130,10 @@ class Disentangled(_Layered):
       h_TxD = jnp.concatenate([h_TxD, *(att @ h_TxD for att in maps)], axis=1)
       shape = (num_heads, h_TxD.shape[1], h_TxD.shape[1])
       A_HxDxD = self.param(f"A{layer}", self._start_A, shape, layer)
-      maps = [jax.nn.softmax(h_TxD @ A @ h_TxD.T + mask_TxT) for A in A_HxDxD]
+      maps = [
+        jax.nn.softmax(jnp.where(causal_TxT, h_TxD @ A @ h_TxD.T, -jnp.inf))
+        for A in A_HxDxD
+      ]
       out[f"attention_{layer}"] = jnp.stack(maps)
     width = (1 + len(maps)) * h_TxD.shape[1]
     W_DxS = self.param("W", self._start_W, (width, self.S))

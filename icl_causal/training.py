@@ -1,9 +1,8 @@
-"""Training as pure functions: a state, a scan over steps, an evaluation."""
+"""Training as pure functions: a state and a scan over steps."""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
-import chex
 from flax import linen as nn
 import jax
 from jax import numpy as jnp
@@ -11,7 +10,10 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec
 import optax
 
+from icl_causal import evaluation
 from icl_causal import metrics
+from icl_causal.evaluation import Evaluation as Evaluation
+from icl_causal.evaluation import evaluate as evaluate
 from icl_causal.sampling import Prompt
 
 
@@ -39,24 +41,6 @@ class Steps(NamedTuple):
 
   loss_N: jax.Array
   gradient_norm_N: jax.Array
-
-
-class Evaluation(NamedTuple):
-  """Results on a test set of N prompts.
-
-  Attributes:
-    loss_N: the loss of each prompt, in nats; NaN if it is not evaluated.
-    attention: each attention map in the model's `out`, averaged over prompts.
-    first: of the first P prompts, each attention map, with a leading axis P,
-      and `law`, the predicted law P x S at the last position.
-    law_BxS: the predicted laws of the first batch at the last position; None if
-      they are not kept.
-  """
-
-  loss_N: jax.Array
-  attention: dict[str, jax.Array]
-  first: dict[str, jax.Array]
-  law_BxS: jax.Array | None = None
 
 
 def init(
@@ -157,9 +141,7 @@ def loss_and_gradient(
   def of_share(params, batch):
     one = jax.value_and_grad(_mean_loss)
     share = len(batch.x_T)
-    size = chunk_size or share
-    if share % size:
-      raise ValueError(f"{share} prompts do not divide into chunks of {size}")
+    size = evaluation.size_of_chunks(chunk_size, share)
     if size == share:
       return one(params, batch, model, epsilon)
     chunks = jax.tree.map(lambda a: a.reshape(-1, size, *a.shape[1:]), batch)
@@ -226,77 +208,6 @@ def mean_gradient(
     mean,
   )
   return mean, error
-
-
-def evaluate(
-  params,
-  model: nn.Module,
-  x_NxT,
-  y_NxS,
-  batch_size: int,
-  epsilon: float = 0.0,
-  num_batches=None,
-  num_first: int = 0,
-) -> Evaluation:
-  """Evaluates a model on a test set, `batch_size` prompts at a time.
-
-  The loss is that of the law (f + epsilon) / (1 + S epsilon), which is
-  comparable to the losses of baselines. It equals the training loss plus the
-  constant log(1 + S epsilon).
-
-  Args:
-    params: of the model.
-    model: maps tokens to (f_S, out).
-    x_NxT: tokens; N is a multiple of `batch_size`.
-    y_NxS: targets; or y_NxTxS, over which the loss of a prompt is averaged.
-    batch_size: static.
-    epsilon: as in training.
-    num_batches: only the first batches are evaluated, by default all; may be
-      traced.
-    num_first: number P of prompts in `first`, at most `batch_size`; static.
-
-  Raises:
-    ValueError: if N is not a multiple of `batch_size`.
-  """
-  chex.assert_rank([x_NxT, y_NxS], [2, {2, 3}])
-  if len(x_NxT) % batch_size:
-    raise ValueError(
-      f"{len(x_NxT)} test prompts do not divide into batches of {batch_size}"
-    )
-  x_MxBxT, y_MxBxS = (
-    a.reshape(-1, batch_size, *a.shape[1:]) for a in (x_NxT, y_NxS)
-  )
-  num = len(x_MxBxT) if num_batches is None else num_batches
-
-  def one(x_T, y_S):
-    f_S, out = model.apply({"params": params}, x_T)
-    maps = {name: a for name, a in out.items() if name.startswith("attention")}
-    law_S = (f_S + epsilon) / (1 + f_S.shape[-1] * epsilon)
-    last_S = jnp.atleast_2d(law_S)[-1]
-    return metrics.loss(law_S, y_S), {"law": last_S, **maps}
-
-  def batch(m) -> Evaluation:
-    loss_B, out = jax.vmap(one)(x_MxBxT[m], y_MxBxS[m])
-    return Evaluation(
-      loss_B,
-      {name: a.mean(axis=0) for name, a in out.items() if name != "law"},
-      {name: a[:num_first] for name, a in out.items()},
-      out["law"],
-    )
-
-  def add(m, total: Evaluation) -> Evaluation:
-    new = batch(m)
-    return Evaluation(
-      total.loss_N.at[m].set(new.loss_N),
-      jax.tree.map(lambda t, a: t + a / num, total.attention, new.attention),
-      *jax.tree.map(lambda t, a: jnp.where(m, t, a), total[2:], new[2:]),
-    )
-
-  like = jax.eval_shape(batch, 0)
-  zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), like)
-  none_MxB = jnp.full(x_MxBxT.shape[:2], jnp.nan)
-  total = jax.lax.fori_loop(0, num, add, zeros._replace(loss_N=none_MxB))
-  return total._replace(loss_N=total.loss_N.ravel())
 
 
 def _mean_loss(params, batch: Prompt, model: nn.Module, epsilon):

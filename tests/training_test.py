@@ -9,7 +9,6 @@ from scipy import stats
 
 from experiments.benchmark import textbook
 from icl_causal import graphs
-from icl_causal import metrics
 from icl_causal import models
 from icl_causal import priors
 from icl_causal import sampling
@@ -126,22 +125,27 @@ def test_a_resumed_run_equals_an_uninterrupted_run():
 
 
 def test_a_traced_number_of_steps_gives_the_same_run():
-  start = training.init(jax.random.key(0), MODEL, ADAM)
-  expected, steps = _train(start, jax.random.key(1), 3)
+  sgd = optax.sgd(0.3)  # two programs may round differently: Adam scales it up
+  start = training.init(jax.random.key(0), MODEL, sgd)
+  expected, steps = _train(start, jax.random.key(1), 3, sgd)
   some = jax.jit(
     lambda num: training.train(
       start,
       jax.random.key(1),
       num,
       model=MODEL,
-      optimizer=ADAM,
+      optimizer=sgd,
       draw=_draw,
       max_steps=5,
     )
   )
   state, taken = some(3)
-  jax.tree.map(np.testing.assert_array_equal, state, expected)
-  np.testing.assert_array_equal(taken.loss_N[:3], steps.loss_N)
+  jax.tree.map(
+    functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6),
+    state,
+    expected,
+  )
+  np.testing.assert_allclose(taken.loss_N[:3], steps.loss_N, rtol=1e-5)
   assert np.isnan(taken.loss_N[3:]).all()
   assert taken.gradient_norm_N.shape == (5,)
   assert int(some(0)[0].step) == 0
@@ -163,52 +167,6 @@ def test_each_step_draws_fresh_data():
   assert len(np.unique(steps.loss_N)) == 4
 
 
-def test_evaluation_uses_the_full_test_set():
-  params = training.init(jax.random.key(0), MODEL, ADAM).params
-  test = jax.jit(_draw, static_argnums=1)(jax.random.key(2), 48)
-  evaluation = jax.jit(training.evaluate, static_argnums=(1, 4))(
-    params, MODEL, test.x_T, test.y_S, 16
-  )
-  f_NxS, out = jax.vmap(lambda x_T: MODEL.apply({"params": params}, x_T))(
-    test.x_T
-  )
-  loss_N = jax.vmap(metrics.loss)(f_NxS, test.y_S)
-  np.testing.assert_allclose(evaluation.loss_N, loss_N, rtol=1e-5)
-  assert set(evaluation.attention) == {"attention_1", "attention_2"}
-  for name, att in evaluation.attention.items():
-    np.testing.assert_allclose(att, out[name].mean(axis=0), atol=1e-6)
-  with pytest.raises(ValueError, match="48 test prompts do not divide"):
-    training.evaluate(params, MODEL, test.x_T, test.y_S, batch_size=32)
-
-
-def test_evaluation_of_the_first_batches():
-  state = training.init(jax.random.key(0), MODEL, ADAM)
-  test = _draw(jax.random.key(2), 12)
-  params = jax.tree.map(lambda a: a + 0.3, state.params)
-
-  def evaluate(num_batches, x_NxT, y_NxS):
-    return jax.jit(
-      lambda num: training.evaluate(
-        params, MODEL, x_NxT, y_NxS, 4, num_batches=num, num_first=3
-      )
-    )(num_batches)
-
-  some = evaluate(2, test.x_T, test.y_S)
-  alone = evaluate(2, test.x_T[:8], test.y_S[:8])
-  np.testing.assert_array_equal(some.loss_N[:8], alone.loss_N)
-  assert np.isnan(some.loss_N[8:]).all()
-  for name, array in alone.attention.items():
-    np.testing.assert_array_equal(some.attention[name], array)
-  f_BxS, out = jax.vmap(lambda x_T: MODEL.apply({"params": params}, x_T))(
-    test.x_T[:3]
-  )
-  expected = {name: a for name, a in out.items() if name.startswith("att")}
-  expected["law"] = f_BxS
-  assert some.first.keys() == expected.keys()
-  for name, array in expected.items():
-    np.testing.assert_allclose(some.first[name], array, atol=1e-6)
-
-
 def test_training_recovers_a_small_graph():
   state = training.init(jax.random.key(0), MODEL, ADAM)
   state, (losses, _) = _train(state, jax.random.key(1), 512)
@@ -221,49 +179,6 @@ def test_training_recovers_a_small_graph():
     evaluation.attention["attention_1"], GRAPH, include_self=True
   )
   assert edges.recovered == edges.edges == 4
-
-
-def test_evaluation_uses_the_smoothed_law():
-  model = models.Reduced(S, T, beta0=0.1)
-  params = training.init(jax.random.key(0), model, ADAM).params
-  test = jax.jit(_draw, static_argnums=1)(jax.random.key(2), 16)
-  evaluation = training.evaluate(params, model, test.x_T, test.y_S, 16, 0.1)
-  f_NxS, _ = jax.vmap(lambda x_T: model.apply({"params": params}, x_T))(
-    test.x_T
-  )
-  trained_N = jax.vmap(lambda f, y: metrics.loss(f, y, 0.1))(f_NxS, test.y_S)
-  np.testing.assert_allclose(
-    evaluation.loss_N, trained_N + np.log(1 + 0.1 * S), rtol=1e-5
-  )
-
-
-def test_evaluation_at_every_position():
-  """The loss of a prompt is the mean over positions; maps are T x T."""
-  model = models.Disentangled(S, T, (2, 1), noise=1.0, every=True)
-  params = jax.jit(model.init)(jax.random.key(0), jnp.zeros(T, int))["params"]
-  params["W"] = jax.random.normal(jax.random.key(1), params["W"].shape)
-  prior = priors.dirichlet(0.5, "uniform")
-  batch = jax.jit(
-    lambda key: sampling.sample_batch(key, GRAPH, prior, S, 8, every=True)
-  )(jax.random.key(2))
-  evaluate = jax.jit(
-    lambda params: training.evaluate(
-      params, model, batch.x_T, batch.y_S, 4, epsilon=0.1, num_first=3
-    )
-  )
-  found = evaluate(params)
-  f_NxTxS, out = jax.jit(
-    jax.vmap(lambda x_T: model.apply({"params": params}, x_T))
-  )(batch.x_T)
-  law_NxTxS = (f_NxTxS + 0.1) / (1 + S * 0.1)
-  expected_N = -(batch.y_S * np.log(law_NxTxS)).sum(axis=2).mean(axis=1)
-  np.testing.assert_allclose(found.loss_N, expected_N, rtol=1e-5)
-  np.testing.assert_allclose(found.law_BxS, law_NxTxS[:4, -1], rtol=1e-5)
-  np.testing.assert_allclose(found.first["law"], law_NxTxS[:3, -1], rtol=1e-5)
-  for name in ("attention_1", "attention_2"):
-    mean = np.asarray(out[name]).mean(axis=0)
-    np.testing.assert_allclose(found.attention[name], mean, atol=1e-6)
-    np.testing.assert_allclose(found.first[name], out[name][:3], atol=1e-6)
 
 
 def test_a_step_at_every_position_descends_the_mean_over_positions():

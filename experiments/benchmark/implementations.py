@@ -17,7 +17,6 @@ import optax
 
 from experiments.benchmark import textbook
 from icl_causal import graphs
-from icl_causal import metrics
 from icl_causal import models
 from icl_causal import parallel
 from icl_causal import priors
@@ -160,10 +159,16 @@ def _sampling(implementation: Implementation):
 def _forward(implementation: Implementation):
   def step(carry, data):
     params, total = carry
-    f_BxS, _ = jax.vmap(implementation.model.apply, (None, 0))(
-      {"params": params}, data.x_T
+    found = training.evaluate(
+      params,
+      implementation.model,
+      data.x_T,
+      data.y_S,
+      len(data.x_T),
+      chunk_size=implementation.chunk_size,
+      mesh=implementation.mesh,
     )
-    total += jax.vmap(metrics.loss)(f_BxS, data.y_S).mean()
+    total += found.loss_N.mean()
     return jax.tree.map(lambda leaf: leaf * 0.999, params), total
 
   return step

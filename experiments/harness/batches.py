@@ -38,7 +38,7 @@ class Trainer(NamedTuple):
     take_steps: maps a state and a number of steps, at most `train.eval_every`,
       to (state, Steps on the host); donates the state.
     evaluate: maps a state and a number of batches of the test set to the
-      Evaluation, without `law_BxS`, and the Phase, on the host.
+      Evaluation, without `law_NxS`, and the Phase, on the host.
     exact: computes the losses of the exact posterior and its effective sample
       sizes, R x M, on the host; None if `eval.posterior_prompts` is 0.
     to_host: copies a state to the host.
@@ -91,7 +91,7 @@ def single(run: Run) -> Trainer:
   def evaluation(state, num_batches):
     found = jax.block_until_ready(evaluate(inputs, state, test, num_batches))
     of_found = phase(*_on_one_device((inputs, found, of)))
-    return _with_run_axis((found._replace(law_BxS=None), of_found))
+    return _with_run_axis((found._replace(law_NxS=None), of_found))
 
   def exact():
     blocks = (
@@ -175,7 +175,7 @@ def stacked(batch: Sequence[Run], at_once: int) -> Trainer:
   def evaluation(state, num_batches):
     found = compiled.evaluate(inputs, state, test, num_batches)
     of_found = compiled.phase(inputs, found, compiled.baselines)
-    return to_host((found._replace(law_BxS=None), of_found))
+    return to_host((found._replace(law_NxS=None), of_found))
 
   def exact():
     if compiled.exact is None:

@@ -8,7 +8,9 @@ import resource
 import jax
 from jax import numpy as jnp
 
+from experiments.harness import program
 from experiments.harness.grid import Run
+from icl_causal import parallel
 from icl_causal.config import build
 from icl_causal.config.fields import ConfigError
 
@@ -56,7 +58,8 @@ def needed(batch: Sequence[Run], at_once: int = 1) -> int:
   kernel = S * (S + 1) ** K
   train, evaluation = config.train, config.eval
   drawn = max(train.batch_size, evaluation.test_size) * (_FACTORS * kernel + T)
-  maps = evaluation.batch_size * (model.map_entries + T * (S + T))
+  chunk = parallel.chunk_size(evaluation.batch_size, model)
+  maps = (chunk + program.NUM_SHOWN) * (model.map_entries + T * (S + T))
   samples = evaluation.posterior_samples * kernel
   together = min(len(batch), at_once * jax.local_device_count())
   targets, baselines = S, 0

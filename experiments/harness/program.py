@@ -39,7 +39,7 @@ TRACED = {
   "eval.seed": jnp.uint32,
 }
 # Test prompts whose outputs a run records.
-_NUM_SHOWN = 4
+NUM_SHOWN = 4
 
 
 class RunInputs(NamedTuple):
@@ -170,15 +170,20 @@ def program(config: build.Config, mesh: Mesh | None = None) -> Program:
     inputs: RunInputs, state, test: Test, num_batches: ArrayLike | None = None
   ):
     filled, model, _ = parts(inputs)
+    batch_size = config.eval.batch_size
+    split = mesh if mesh and batch_size % mesh.size == 0 else None
+    share = batch_size // (split.size if split else 1)
     return training.evaluate(
       state.params,
       model,
       test.x_NxT,
       test.y_NxS,
-      config.eval.batch_size,
+      batch_size,
       filled.train.epsilon,
       num_batches,
-      min(_NUM_SHOWN, config.eval.batch_size),
+      min(NUM_SHOWN, share),
+      parallel.chunk_size(share, model),
+      split,
     )
 
   return Program(
@@ -298,8 +303,9 @@ def _phase(
   """`Program.phase`."""
   prior = fill(config, inputs.values).prior
   maps_HxTxT = found.attention["attention_1"]
+  law_BxS = found.law_NxS[: config.eval.batch_size]
   return phases.phase(
-    *(found.law_BxS, maps_HxTxT, of, inputs.graph, prior.alpha, prior.root_law)
+    *(law_BxS, maps_HxTxT, of, inputs.graph, prior.alpha, prior.root_law)
   )
 
 

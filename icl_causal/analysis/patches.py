@@ -66,13 +66,13 @@ def reading(params: dict, x_T: jax.Array) -> Reading:
   chex.assert_shape([A2_DxD, W_DxS], [(2 * (S + T),) * 2, (4 * (S + T), S)])
   token_TxS = jax.nn.one_hot(x_T, S, dtype=W_DxS.dtype)
   mask_TxT = jnp.where(jnp.tri(T, dtype=bool), 0, -jnp.inf)
-  scores_TxT = mixes.scores(A1_DxD, [None], [None], x_T, token_TxS)
+  query = mixes.projected([None], A1_DxD, x_T, token_TxS)
+  scores_TxT = mixes.scores(query, [None], token_TxS)
   att_TxT = jax.nn.softmax(scores_TxT + mask_TxT)
   places = mixes.last(None, T), att_TxT[-1]
-  query_D = jnp.concatenate([h for p in places for h in (p @ token_TxS, p)])
-  ends = [S, S + T, 2 * S + T]
-  q = jnp.split(query_D @ A2_DxD, ends)
-  V = jnp.split(W_DxS[len(query_D) :], ends)
+  query_D = mixes.concatenated(places, token_TxS)
+  q = mixes.split(query_D @ A2_DxD, token_TxS)
+  V = jnp.split(W_DxS[len(query_D) :], [S, S + T, 2 * S + T])
   own, copied = (
     (
       Terms(token_TxS @ q[n], token_TxS @ V[n]),  # of a token

@@ -55,7 +55,7 @@ def _together(*arguments):
   return [stdout for stdout, _ in _run_two(0, *arguments)]
 
 
-def test_gradient_of_two_processes_equals_that_of_one(tmp_path):
+def test_two_processes_give_the_gradient_and_evaluation_of_one(tmp_path):
   script = tmp_path / "gradient.py"
   script.write_text(
     textwrap.dedent("""
@@ -89,8 +89,21 @@ def test_gradient_of_two_processes_equals_that_of_one(tmp_path):
         lambda p, batch: training.loss_and_gradient(p, batch, model, mesh=mesh),
         out_shardings=full,
       )(state.params, batch)
+      found = jax.jit(
+        lambda p, batch: training.evaluate(
+          *(p, model, batch.x_T, batch.y_S, 64),
+          num_batches=3,
+          num_first=3,
+          chunk_size=16,
+          mesh=mesh,
+        ),
+        out_shardings=full,
+      )(state.params, batch)
+      first = {f"first_{name}": a for name, a in found.first.items()}
+      arrays = gradient | found.attention | first
+      arrays |= {"loss": found.loss_N[:192], "law": found.law_NxS[:192]}
       if distributed.is_first():
-        np.savez(f"OUT/{jax.process_count()}.npz", **gradient)
+        np.savez(f"OUT/{jax.process_count()}.npz", **arrays)
     """).replace("OUT", str(tmp_path))
   )
   _together(str(script))

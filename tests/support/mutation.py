@@ -127,7 +127,11 @@ FAULTS = (
     "jnp.where(is_new, law_NxS, 0)",
     "law_NxS",
   ),
-  Fault("icl_causal/models", "x_T, token_TxS) + mask)", "x_T, token_TxS))"),
+  Fault(
+    "icl_causal/models",
+    "jnp.where(causal_TxT, score_TxT, -jnp.inf)",
+    "score_TxT",
+  ),
   Fault(
     "icl_causal/reduced", "(queries @ A).T)", "(queries @ A.T).T)", ("models",)
   ),
@@ -149,7 +153,7 @@ FAULTS = (
     ("harness/distributed",),
   ),
   Fault(
-    "icl_causal/training", "(1 + f_S.shape[-1] * epsilon)", "(1 + epsilon)"
+    "icl_causal/evaluation", "(1 + f_S.shape[-1] * epsilon)", "(1 + epsilon)"
   ),
   Fault(
     "icl_causal/optimizers",
@@ -344,8 +348,8 @@ FAULTS = (
   ),
   Fault(
     "icl_causal/mixes",
-    "score if mix is None else score @ mix.T",
-    "score",
+    "mix @ score if",
+    "score @ mix if",
     ("models",),
   ),
   Fault(
@@ -508,9 +512,15 @@ FAULTS = (
     "power // 2",
   ),
   Fault(
-    "icl_causal/training",
-    "jnp.where(m, t, a)",
-    "jnp.where(m, a, t)",
+    "icl_causal/evaluation",
+    "(c * size + jnp.arange(size))",
+    "(c + jnp.arange(size))",
+  ),
+  Fault(
+    "icl_causal/evaluation",
+    "jax.lax.pmean(found.attention, axis)",
+    "jax.lax.psum(found.attention, axis)",
+    ("harness/distributed",),
   ),
   Fault(
     "icl_causal/runs/history",
