@@ -90,9 +90,9 @@ class Disentangled(_Layered):
     """(f_S, out) for the tokens of one prompt, or (f_TxS, out)."""
     sampling.check_tokens(x_T, self.S, self.T, sampling.OTHER_LENGTHS)
     token_TxS = jax.nn.one_hot(x_T, self.S, dtype=jnp.result_type(float))
-    causal_TxT = jnp.tri(self.T, dtype=bool)
+    mask_TxT = jnp.where(jnp.tri(self.T, dtype=bool), 0, -jnp.inf)
     if self.every:
-      return self._at_every_position(token_TxS, causal_TxT)
+      return self._at_every_position(token_TxS, mask_TxT)
     stream: list = [None]
     out = {}
     for layer, num_heads in enumerate(self.heads, start=1):
@@ -111,8 +111,7 @@ class Disentangled(_Layered):
         for A_DxD in A_HxDxD:
           query = mixes.projected(stream, A_DxD, x_T, token_TxS)
           score_TxT = mixes.scores(query, stream, token_TxS)
-          masked_TxT = jnp.where(causal_TxT, score_TxT, -jnp.inf)
-          maps.append(jax.nn.softmax(masked_TxT))
+          maps.append(jax.nn.softmax(score_TxT + mask_TxT))
       copies = [mixes.compose(att, mix) for att in maps for mix in stream]
       stream = [*own, *copies]
       out[f"attention_{layer}"] = jnp.stack(maps)
@@ -121,7 +120,7 @@ class Disentangled(_Layered):
     out["logits_S"] = h_D @ W_DxS
     return jax.nn.softmax(out["logits_S"]), out
 
-  def _at_every_position(self, token_TxS, causal_TxT):
+  def _at_every_position(self, token_TxS, mask_TxT):
     """(f_TxS, out); with all queries, the stream is faster than its mixes."""
     eye_TxT = jnp.eye(self.T, dtype=token_TxS.dtype)
     h_TxD = jnp.concatenate([token_TxS, eye_TxT], axis=1)
@@ -130,10 +129,7 @@ class Disentangled(_Layered):
       h_TxD = jnp.concatenate([h_TxD, *(att @ h_TxD for att in maps)], axis=1)
       shape = (num_heads, h_TxD.shape[1], h_TxD.shape[1])
       A_HxDxD = self.param(f"A{layer}", self._start_A, shape, layer)
-      maps = [
-        jax.nn.softmax(jnp.where(causal_TxT, h_TxD @ A @ h_TxD.T, -jnp.inf))
-        for A in A_HxDxD
-      ]
+      maps = [jax.nn.softmax(h_TxD @ A @ h_TxD.T + mask_TxT) for A in A_HxDxD]
       out[f"attention_{layer}"] = jnp.stack(maps)
     width = (1 + len(maps)) * h_TxD.shape[1]
     W_DxS = self.param("W", self._start_W, (width, self.S))

@@ -125,27 +125,22 @@ def test_a_resumed_run_equals_an_uninterrupted_run():
 
 
 def test_a_traced_number_of_steps_gives_the_same_run():
-  sgd = optax.sgd(0.3)  # two programs may round differently: Adam scales it up
-  start = training.init(jax.random.key(0), MODEL, sgd)
-  expected, steps = _train(start, jax.random.key(1), 3, sgd)
+  start = training.init(jax.random.key(0), MODEL, ADAM)
+  expected, steps = _train(start, jax.random.key(1), 3)
   some = jax.jit(
     lambda num: training.train(
       start,
       jax.random.key(1),
       num,
       model=MODEL,
-      optimizer=sgd,
+      optimizer=ADAM,
       draw=_draw,
       max_steps=5,
     )
   )
   state, taken = some(3)
-  jax.tree.map(
-    functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6),
-    state,
-    expected,
-  )
-  np.testing.assert_allclose(taken.loss_N[:3], steps.loss_N, rtol=1e-5)
+  jax.tree.map(np.testing.assert_array_equal, state, expected)
+  np.testing.assert_array_equal(taken.loss_N[:3], steps.loss_N)
   assert np.isnan(taken.loss_N[3:]).all()
   assert taken.gradient_norm_N.shape == (5,)
   assert int(some(0)[0].step) == 0

@@ -70,10 +70,6 @@ def test_program_equals_direct_calls_of_the_library():
     steps,
     expected_steps,
   )
-  # The first position attends to itself: the gradient of its scores is zero but
-  # for rounding, which Adam scales up.
-  for params in (state.params, expected_state.params):
-    params["A1"] = params["A1"].at[:, 3].set(0)
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
     state.params,

@@ -127,11 +127,7 @@ FAULTS = (
     "jnp.where(is_new, law_NxS, 0)",
     "law_NxS",
   ),
-  Fault(
-    "icl_causal/models",
-    "jnp.where(causal_TxT, score_TxT, -jnp.inf)",
-    "score_TxT",
-  ),
+  Fault("icl_causal/models", "score_TxT + mask_TxT", "score_TxT"),
   Fault(
     "icl_causal/reduced", "(queries @ A).T)", "(queries @ A.T).T)", ("models",)
   ),
