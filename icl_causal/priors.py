@@ -17,6 +17,7 @@ import jax
 from jax import numpy as jnp
 
 from icl_causal import checks
+from icl_causal import threefry
 
 Prior = Callable[[jax.Array, int, int], jax.Array]
 RootLaw = Literal["stationary", "uniform", "dirichlet"]
@@ -231,7 +232,7 @@ def log_gamma_draws(key, alpha, num: int) -> jax.Array:
 
   start = (0, jnp.zeros(num), jnp.array(False))
   _, log_gamma, _ = jax.lax.while_loop(lambda c: ~c[2], propose, start)
-  return log_gamma - jax.random.exponential(boost_key, (num,)) / alpha
+  return log_gamma - threefry.exponential(boost_key, num) / alpha
 
 
 @functools.partial(jax.jit, inline=True)
@@ -328,8 +329,8 @@ def _table(rows_MxS, root_law: RootLaw, S: int, K: int) -> jax.Array:
 def _gamma_proposals(key, shape, num: int):
   """Logarithms of proposals for Gamma(shape, 1), and an acceptance mask."""
   normal_key, accept_key = jax.random.split(key)
-  x = jax.random.normal(normal_key, (num,))
-  log_u = -jax.random.exponential(accept_key, (num,))
+  x = threefry.normal(normal_key, num)
+  log_u = -threefry.exponential(accept_key, num)
   d = shape - 1 / 3
   root = 1 + x / jnp.sqrt(9 * d)
   log_v = 3 * jnp.log(jnp.maximum(root, 1e-30))

@@ -63,7 +63,7 @@ FAULTS = (
     "return table / jnp.maximum(total, 2)",
   ),
   Fault("icl_causal/priors", "d = shape - 1 / 3", "d = shape + 1 / 3"),
-  Fault("icl_causal/priors", "(num,)) / alpha", "(num,)) / (alpha + 1)"),
+  Fault("icl_causal/priors", "num) / alpha", "num) / (alpha + 1)"),
   Fault(
     "icl_causal/priors",
     "pi_SxS[n, :n], pi_SxS[:n, n]",
@@ -128,6 +128,8 @@ FAULTS = (
     "law_NxS",
   ),
   Fault("icl_causal/models", "score_TxT + mask_TxT", "score_TxT"),
+  Fault("icl_causal/threefry", "(13, 15, 26, 6)", "(13, 15, 26, 7)"),
+  Fault("icl_causal/threefry", "np.float32(-1), ", "np.float32(-2), "),
   Fault(
     "icl_causal/reduced", "(queries @ A).T)", "(queries @ A.T).T)", ("models",)
   ),
