@@ -23,6 +23,7 @@ from icl_causal import checks
 from icl_causal import pools
 from icl_causal import priors
 from icl_causal import sampling
+from icl_causal import threefry
 from icl_causal.graphs import Graph
 from icl_causal.latent import graph_posterior as graph_posterior
 from icl_causal.latent import model_average as model_average
@@ -284,7 +285,8 @@ def _posterior_rows(key, edges, alpha, num: int) -> jax.Array:
   shape = (num, *edges.shape[1:])
   prior_key, edge_key = jax.random.split(key)
   prior = priors.log_gamma_draws(prior_key, alpha, math.prod(shape))
-  draws_NxT = jax.random.exponential(edge_key, (num, len(edges)))
+  draws = threefry.exponential(edge_key, num * len(edges))
+  draws_NxT = draws.reshape(num, len(edges))
   from_edges = jnp.tensordot(draws_NxT, edges, axes=1, precision="highest")
   return jax.nn.softmax(
     jnp.logaddexp(prior.reshape(shape), jnp.log(from_edges))
