@@ -27,6 +27,7 @@ def _config():
   config.train.batch_size = 256
   config.train.update(steps=40, first_steps=36, eval_every=40)
   config.eval.test_size = config.eval.batch_size = 64
+  config.eval.posterior_samples = 256
   return config
 
 
