@@ -58,15 +58,15 @@ def evaluate(
     epsilon: as in training.
     num_batches: only the first batches are evaluated, by default all; may be
       traced.
-    num_first: number P of prompts in `first`; static. With a mesh, at most a
-      device's share of a batch.
+    num_first: number P of prompts in `first`, at most a device's share of a
+      batch; static.
     chunk_size: number of prompts per forward pass, by default all; must divide
       the batch, or a device's share of it.
-    mesh: with one axis, over which each batch is split. The result is
-      replicated on all devices.
+    mesh: with one axis, over which each batch is split.
 
   Raises:
-    ValueError: if `batch_size` does not divide N, or the chunk size a batch.
+    ValueError: if `batch_size` does not divide N, the chunk size does not
+      divide a batch, or P is too large.
   """
   chex.assert_rank([x_NxT, y_NxS], [2, {2, 3}])
   if (N := len(x_NxT)) % batch_size:
@@ -122,6 +122,8 @@ def _evaluate_share(
 ) -> Evaluation:
   """Evaluates the first `num` batches; the losses and laws are M x B."""
   shape = x_MxBxT.shape[:2]
+  if num_first > shape[1]:
+    raise ValueError(f"num_first is {num_first}, above {shape[1]} prompts")
   x_CxPxT, y_CxPxS = (
     a.reshape(-1, size, *a.shape[2:]) for a in (x_MxBxT, y_MxBxS)
   )

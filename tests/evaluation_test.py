@@ -154,3 +154,10 @@ def test_chunks_must_divide_a_batch():
   test = jax.jit(_draw, static_argnums=1)(jax.random.key(2), 24)
   with pytest.raises(ValueError, match="8 prompts do not divide into chunks"):
     evaluation.evaluate(params, MODEL, test.x_T, test.y_S, 8, chunk_size=6)
+
+
+def test_the_first_prompts_are_of_one_batch():
+  params = training.init(jax.random.key(0), MODEL, ADAM).params
+  test = jax.jit(_draw, static_argnums=1)(jax.random.key(2), 24)
+  with pytest.raises(ValueError, match="num_first is 9, above 8 prompts"):
+    evaluation.evaluate(params, MODEL, test.x_T, test.y_S, 8, num_first=9)
