@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo benchmark test test-short test-newest lint docs lock clean
+.PHONY: demo benchmark test test-slow test-short test-newest lint docs lock clean
 
 # An eighth of the steps of `quick`, at half the rate.
 demo: $(VENV)/installed
@@ -52,8 +52,15 @@ results/standard_seeds/%_alone.jsonl: $(VENV)/installed
 	  echo; \
 	done > $@
 
+PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+
+# The library and the loop.
 test: $(VENV)/developed
-	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+	$(PYTEST) -m "not slow"
+
+# The commands as users run them, whole trainings, and the pages in a browser.
+test-slow: $(VENV)/developed
+	$(PYTEST) -m slow
 
 # Imports all modules and tests each part of the code, in about a minute.
 SHORT = architecture export graphs package sampling symmetry \
@@ -61,7 +68,7 @@ SHORT = architecture export graphs package sampling symmetry \
   plotting/matrices report/page runs/checkpoints runs/environment runs/files \
   sweep/summary
 test-short: $(VENV)/developed
-	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal \
+	$(PYTEST) \
 	  $(SHORT:%=tests/%_test.py) \
 	  'tests/harness/smoke_test.py::test_a_command_of_the_readme_runs_whole[train]'
 

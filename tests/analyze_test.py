@@ -21,6 +21,8 @@ from icl_causal import runs
 from icl_causal.analysis import gradient
 from icl_causal.config import build
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).parents[1]
 
 

@@ -17,6 +17,8 @@ from experiments.harness import app
 from icl_causal import runs
 from tests.support import recorded_run
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).parents[1]
 
 

@@ -21,6 +21,8 @@ from experiments.harness import verdicts
 from icl_causal import runs
 from tests.support import records
 
+pytestmark = pytest.mark.slow
+
 
 def _small(module):
   def get_config(variant_and_tier):
@@ -35,7 +37,8 @@ def _small(module):
       config.train.update(phase_steps=1, joint_steps=1)
     if config.model.name == "standard":
       config.model.width = 8
-    config.eval.update(test_size=32, batch_size=16, posterior_prompts=8)
+    config.eval.update(test_size=32, batch_size=16)
+    config.eval.update(posterior_prompts=8, posterior_samples=16)
     return config
 
   return types.SimpleNamespace(get_config=get_config)

@@ -4,6 +4,8 @@ import pytest
 
 from tests.support import kill_runs
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("kind", ["joint", "verify"])
 def test_a_killed_run_resumes_to_the_same_files(kind, tmp_path):

@@ -3,10 +3,13 @@
 import tracemalloc
 
 import numpy as np
+import pytest
 
 from experiments.harness import loop
 from tests.support import load
 from tests.support import overhead
+
+pytestmark = pytest.mark.slow
 
 
 def test_an_evaluation_costs_the_same_after_many(tmp_path):

@@ -9,6 +9,8 @@ from experiments.harness import signals
 from experiments.harness import suite
 from icl_causal.config import build
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("task", recipes_configs.TASKS)
 def test_every_recipe_is_accepted(task, tmp_path):
@@ -26,7 +28,8 @@ def test_every_recipe_is_accepted(task, tmp_path):
 def _small(task, steps):
   config = recipes_configs.get_config(task).unlock()
   config.base.graph.T, config.base.prior.S = 6, 2
-  config.base.eval.update(test_size=32, batch_size=16, posterior_prompts=8)
+  config.base.eval.update(test_size=32, batch_size=16)
+  config.base.eval.update(posterior_prompts=8, posterior_samples=16)
   small = {"steps": steps, "eval_every": steps // 2, "batch_size": 8}
   config.recipes = tuple(
     (name, model, {**train, **small})

@@ -19,6 +19,8 @@ from icl_causal.config import build
 from icl_causal.report import run as report
 from tests.support import artifacts
 
+pytestmark = pytest.mark.slow
+
 KERNEL = ((0.9, 0.05, 0.05), (0.05, 0.05, 0.9), (0.1, 0.8, 0.1))
 SMALL = {
   "model.heads": (2, 1),

@@ -27,6 +27,8 @@ from icl_causal.config import build
 from icl_causal.report import run as report
 from tests.support import artifacts
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 EDGES = [(1, 0), (2, 0), (3, 1), (4, 2)]  # of _config

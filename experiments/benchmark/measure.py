@@ -17,6 +17,7 @@ from experiments.benchmark import roofline
 from experiments.benchmark import tables
 from experiments.benchmark.implementations import Case
 from experiments.harness import program
+from experiments.harness import traced
 from icl_causal import parallel
 from icl_causal import runs
 from icl_causal.config import build
@@ -151,7 +152,7 @@ def side_by_side(
   config = config.copy_and_resolve_references()
   config.train.eval_every = 8
   graph = build.graph(config)
-  inputs = [program.run_inputs(config, graph) for _ in range(num_runs)]
+  inputs = [traced.run_inputs(config, graph) for _ in range(num_runs)]
   for r, run in enumerate(inputs):
     run.values["seed"] = run.values["seed"] + r
   ways = _ways_to_train(config, inputs)
@@ -176,7 +177,7 @@ def side_by_side(
 
 
 def _ways_to_train(
-  config: build.Config, inputs: list[program.RunInputs]
+  config: build.Config, inputs: list[traced.RunInputs]
 ) -> dict[str, tuple]:
   """(step, arguments of each call) for each way to train the runs."""
   runs_mesh, batch_mesh = parallel.runs_mesh(), parallel.batch_mesh()

@@ -6,7 +6,7 @@ training loop sees the same `Trainer` in both cases: the arrays that it returns
 to the host have a leading axis of R runs, with R = 1 for a single run.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent import futures
 import functools
 import itertools
@@ -16,13 +16,14 @@ from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import Mesh
-from jax.sharding import Sharding
 from jax.sharding import SingleDeviceSharding
 import numpy as np
 
 from experiments.harness import memory
 from experiments.harness import program
+from experiments.harness import traced
 from experiments.harness.grid import Run
+from experiments.harness.traced import RunInputs
 from icl_causal import metrics
 from icl_causal import parallel
 from icl_causal import phases
@@ -60,97 +61,25 @@ class Trainer(NamedTuple):
 
 def single(run: Run) -> Trainer:
   """One run, with the prompts of every batch split over all devices."""
-  mesh = parallel.batch_mesh()
-  functions = program.program(run.config, mesh)
-  full = parallel.replicated(mesh)
-  inputs = jax.device_put(program.run_inputs(run.config, run.graph), full)
-  with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-    compiled = _compile(functions, run.config, inputs, mesh, pool)
-    # One program must end before the next begins: on a CPU, two programs that
-    # run at once and whose devices wait for each other can deadlock.
-    test = jax.block_until_ready(compiled["draw_test"].result()(inputs))
-    baselines = jax.block_until_ready(
-      jax.jit(lambda tree: tree, out_shardings=full)(test.baselines)
-    )
-    first = None
-    if run.config.eval.posterior_prompts:
-      run_exact = compiled["exact"].result()
-      first = jax.block_until_ready(run_exact(inputs, test, 0))
-    of = jax.block_until_ready(
-      compiled["draw_baselines"].result()(inputs, test, first)
-    )
-    start = compiled["start"].result()(inputs)
-    take_steps, evaluate, phase = (
-      compiled[name].result() for name in ("take_steps", "evaluate", "phase")
-    )
-
-  def steps(state, num_steps):
-    state, taken = take_steps(inputs, state, num_steps)
-    return state, _with_run_axis(taken)
-
-  def evaluation(state, num_batches):
-    found = jax.block_until_ready(evaluate(inputs, state, test, num_batches))
-    of_found = phase(*_on_one_device((inputs, found, of)))
-    return _with_run_axis((found._replace(law_NxS=None), of_found))
-
-  def exact():
-    blocks = (
-      run_exact(inputs, test, block)
-      for block in range(1, program.num_blocks(run.config, mesh))
-    )
-    return None if first is None else _joined(first, blocks, _with_run_axis)
-
-  def to_devices(state):
-    return jax.device_put(jax.tree.map(lambda leaf: leaf[0], state), full)
-
-  return Trainer(
-    start=start,
-    baselines=_with_run_axis(baselines),
-    take_steps=steps,
-    evaluate=evaluation,
-    exact=exact,
-    to_host=_with_run_axis,
-    to_devices=to_devices,
+  mesh, config = parallel.batch_mesh(), run.config
+  full, split = parallel.replicated(mesh), parallel.batch_sharding(mesh)
+  places = {
+    "draw_test": program.Test._make((split, split, full, split)),
+    "phase": SingleDeviceSharding(jax.local_devices()[0]),
+  }
+  inputs = jax.device_put(traced.run_inputs(config, run.graph), full)
+  functions = program.program(config, mesh)
+  compiled = _compile(
+    functions, config, inputs, lambda name: places.get(name, full)
   )
 
+  def to_devices(state, start):
+    del start
+    return jax.device_put(jax.tree.map(lambda leaf: leaf[0], state), full)
 
-def _compile(
-  functions: program.Program, config, inputs, mesh: Mesh, pool: futures.Executor
-) -> dict[str, futures.Future]:
-  """Compiles the functions of one run side by side, before they have arguments.
-
-  The compilers start in the order in which `single` needs the functions, but
-  for `take_steps`, which takes long.
-  """
-  full, split = parallel.replicated(mesh), parallel.batch_sharding(mesh)
-  compiled = {}
-
-  def compiles(name: str, *arguments, sharding: Sharding = full, **options):
-    """Submits a function; returns the shapes of its results."""
-    function = getattr(functions, name)
-    lowered = jax.jit(function, out_shardings=sharding, **options).lower(
-      *arguments
-    )
-    compiled[name] = pool.submit(lowered.compile)
-    return _placed(lowered.out_info, sharding)
-
-  test = compiles("draw_test", inputs, sharding=split)
-  state = compiles("start", inputs)
-  compiles("take_steps", inputs, state, 1, donate_argnums=1)
-  first = None
-  if config.eval.posterior_prompts:
-    first = compiles("exact", inputs, test, 0)
-  of = compiles("draw_baselines", inputs, test, first)
-  found = compiles("evaluate", inputs, state, test, 1)
-  one = SingleDeviceSharding(jax.local_devices()[0])
-  compiles("phase", *_placed((inputs, found, of), one), sharding=one)
-  return compiled
-
-
-def _placed(tree, sharding: Sharding):
-  """The shapes and types of the arrays of a tree, on other devices."""
-  return jax.tree.map(
-    lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), tree
+  return _trainer(
+    *(config, mesh, inputs, compiled, _with_run_axis, to_devices),
+    on_one=_on_one_device,
   )
 
 
@@ -162,102 +91,168 @@ def stacked(batch: Sequence[Run], at_once: int) -> Trainer:
     at_once: number of runs per device at once; reduced if memory is short.
   """
   num, mesh = len(batch), parallel.runs_mesh()
-  compiled = compile_stacked(batch, mesh, at_once)
-  inputs, test = compiled.inputs, compiled.test
+  inputs, compiled = compile_stacked(batch, mesh, at_once)
 
   def to_host(tree):
     return jax.tree.map(lambda leaf: np.asarray(leaf)[:num], tree)
 
-  def steps(state, num_steps):
-    state, taken = compiled.take_steps(inputs, state, num_steps)
-    return state, to_host(taken)
-
-  def evaluation(state, num_batches):
-    found = compiled.evaluate(inputs, state, test, num_batches)
-    of_found = compiled.phase(inputs, found, compiled.baselines)
-    return to_host((found._replace(law_NxS=None), of_found))
-
-  def exact():
-    if compiled.exact is None:
-      return None
-    blocks = (
-      compiled.run_exact(inputs, test, block)
-      for block in range(1, program.num_blocks(batch[0].config))
-    )
-    return _joined(compiled.exact, blocks, to_host)
-
-  def to_devices(state):
+  def to_devices(state, start):
     def pad(leaf, like):
       padding = np.repeat(leaf[-1:], len(like) - num, axis=0)
       return jax.device_put(np.concatenate([leaf, padding]), like.sharding)
 
-    return jax.tree.map(pad, state, compiled.start)
+    return jax.tree.map(pad, state, start)
 
-  return Trainer(
-    start=compiled.start,
-    baselines=to_host(test.baselines),
-    take_steps=steps,
-    evaluate=evaluation,
-    exact=exact,
-    to_host=to_host,
-    to_devices=to_devices,
+  return _trainer(batch[0].config, None, inputs, compiled, to_host, to_devices)
+
+
+def compile_stacked(
+  batch: Sequence[Run], mesh: Mesh, at_once: int
+) -> tuple[RunInputs, dict[str, futures.Future]]:
+  """The inputs of a batch, and the compiled functions of its program by name.
+
+  Halves `at_once` until they fit in memory.
+  """
+  config = batch[0].config
+  functions = program.program(config)
+  members = [traced.run_inputs(run.config, run.graph) for run in batch]
+  while True:
+    inputs = parallel.stack(members, mesh, at_once)
+    over_runs = _over_runs(functions, mesh, at_once)
+    sharding = jax.tree.leaves(inputs)[0].sharding
+    compiled = _compile(over_runs, config, inputs, lambda name: sharding)  # noqa: B023
+    largest = ("draw_test", "take_steps", "evaluate")
+    needed = max(_bytes(compiled[name].result()) for name in largest)
+    if at_once == 1 or needed < _memory(mesh):
+      return inputs, compiled
+    at_once = math.ceil(at_once / 2)
+
+
+@functools.lru_cache(maxsize=program.MOST_KEPT)
+def _over_runs(
+  functions: program.Program, mesh: Mesh, at_once: int
+) -> program.Program:
+  """The functions of a program over stacked runs."""
+  shared = {"take_steps": 1, "evaluate": 1, "exact": 1}  # numbers
+  return program.Program(
+    *(
+      parallel.over_runs(function, mesh, at_once, shared.get(name, 0))
+      for name, function in functions._asdict().items()
+    )
   )
 
 
-class Stacked(NamedTuple):
-  """`program.Program` for stacked runs: results, and compiled functions.
+def _compile(
+  functions: program.Program,
+  config,
+  inputs: RunInputs,
+  place: Callable[[str], Any],
+) -> dict[str, futures.Future]:
+  """Starts to compile the functions of a program side by side.
 
-  Of the exact posterior, the first block and the function for the others.
+  Args:
+    functions: of one run, or of stacked runs.
+    config: of the runs.
+    inputs: on the devices.
+    place: the shardings of the results of a function, by its name; the
+      arguments of `phase` have those of its results.
+
+  Returns:
+    The compiled functions by name, in the order in which `_trainer` needs them,
+    but for `take_steps`, which takes long.
+  """
+  pool, compiled = futures.ThreadPoolExecutor(os.cpu_count()), {}
+
+  def compiles(name: str, *arguments, **options):
+    """Submits a function; returns the shapes of its results."""
+    out, function = place(name), getattr(functions, name)
+    lowered = jax.jit(function, out_shardings=out, **options).lower(*arguments)
+    compiled[name] = pool.submit(lowered.compile)
+    return _placed(lowered.out_info, out)
+
+  test = compiles("draw_test", inputs)
+  state = compiles("start", inputs)
+  compiles("take_steps", inputs, state, 1, donate_argnums=1)
+  first = None
+  if config.eval.posterior_prompts:
+    first = compiles("exact", inputs, test, 0)
+  of = compiles("draw_baselines", inputs, test, first)
+  found = compiles("evaluate", inputs, state, test, 1)
+  compiles("phase", *_placed((inputs, found, of), place("phase")))
+  pool.shutdown(wait=False)
+  return compiled
+
+
+def _placed(tree, shardings):
+  """The shapes and types of the arrays of a tree, on other devices."""
+  return jax.tree.map(
+    lambda sharding, part: jax.tree.map(
+      lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), part
+    ),
+    shardings,
+    tree,
+  )
+
+
+def _trainer(
+  config,
+  mesh: Mesh | None,
+  inputs: RunInputs,
+  compiled: Mapping[str, futures.Future],
+  to_host: Callable,
+  to_devices: Callable,
+  on_one: Callable = lambda tree: tree,
+) -> Trainer:
+  """The trainer of compiled functions, with the results that all steps share.
+
+  Args:
+    config: of the runs.
+    mesh: of devices that share the prompts of every batch.
+    inputs: on the devices.
+    compiled: the functions by name.
+    to_host: copies a tree to the host, with a leading axis of runs.
+    to_devices: copies a state from the host to the devices of a second one.
+    on_one: places the arguments of the phase.
   """
 
-  inputs: program.RunInputs
-  start: Any
-  test: Any
-  exact: Any
-  run_exact: Any
-  baselines: Any
-  take_steps: Any
-  evaluate: Any
-  phase: Any
+  def run(name: str, *arguments):
+    """One program must end before the next begins.
 
+    On a CPU, two programs that run at once and whose devices wait for each
+    other can deadlock.
+    """
+    return jax.block_until_ready(compiled[name].result()(*arguments))
 
-def compile_stacked(batch: Sequence[Run], mesh: Mesh, at_once: int) -> Stacked:
-  """Compiles a batch; halves `at_once` until the program fits in memory."""
-  functions = program.program(batch[0].config)
-  members = [program.run_inputs(run.config, run.graph) for run in batch]
-  while True:
-    inputs = parallel.stack(members, mesh, at_once)
-    over_runs = functools.partial(
-      parallel.over_runs, mesh=mesh, parallel=at_once
+  start, test, first = run("start", inputs), run("draw_test", inputs), None
+  if config.eval.posterior_prompts:
+    first = run("exact", inputs, test, 0)
+  of = run("draw_baselines", inputs, test, first)
+
+  def take_steps(state, num_steps):
+    state, taken = run("take_steps", inputs, state, num_steps)
+    return state, to_host(taken)
+
+  def evaluate(state, num_batches):
+    found = run("evaluate", inputs, state, test, num_batches)
+    of_found = run("phase", *on_one((inputs, found, of)))
+    return to_host((found._replace(law_NxS=None), of_found))
+
+  def exact():
+    blocks = (
+      run("exact", inputs, test, block)
+      for block in range(1, program.num_blocks(config, mesh))
     )
-    start, draw_test = map(over_runs, (functions.start, functions.draw_test))
-    take_steps, evaluate, run_exact = (
-      over_runs(function, num_shared=1)
-      for function in (
-        functions.take_steps,
-        functions.evaluate,
-        functions.exact,
-      )
-    )
-    state = jax.jit(start)(inputs)
-    draw = jax.jit(draw_test).lower(inputs).compile()
-    if at_once == 1 or _bytes(draw) < _memory(mesh):
-      test = draw(inputs)
-      steps = jax.jit(take_steps, donate_argnums=1).lower(inputs, state, 1)
-      measure = jax.jit(evaluate).lower(inputs, state, test, 1)
-      with futures.ThreadPoolExecutor() as pool:
-        steps, measure = pool.map(lambda a: a.compile(), (steps, measure))
-      needed = max(map(_bytes, (steps, measure)))
-      if at_once == 1 or needed < _memory(mesh):
-        exact, run_exact = None, jax.jit(run_exact)
-        if batch[0].config.eval.posterior_prompts:
-          exact = run_exact(inputs, test, 0)
-        of = jax.jit(over_runs(functions.draw_baselines))(inputs, test, exact)
-        phase = jax.jit(over_runs(functions.phase))
-        return Stacked(
-          *(inputs, state, test, exact, run_exact, of, steps, measure, phase)
-        )
-    at_once = math.ceil(at_once / 2)
+    return None if first is None else _joined(first, blocks, to_host)
+
+  return Trainer(
+    start=start,
+    baselines=to_host(test.baselines),
+    take_steps=take_steps,
+    evaluate=evaluate,
+    exact=exact,
+    to_host=to_host,
+    to_devices=lambda state: to_devices(state, start),
+  )
 
 
 def _joined(

@@ -7,6 +7,7 @@ from jax import numpy as jnp
 import numpy as np
 
 from experiments.harness import program
+from experiments.harness import traced
 from icl_causal import graphs
 from icl_causal import metrics
 from icl_causal import parallel
@@ -51,8 +52,8 @@ def train(config: build.Config, num_graphs: int, at_once: int) -> Trained:
 
   def one(g):
     graph_seed = jnp.uint32(config.graph.seed) + g
-    with_seed = program.fill(config, {"graph.seed": graph_seed})
-    inputs = program.run_inputs(config, build.graph(with_seed))
+    with_seed = traced.fill(config, {"graph.seed": graph_seed})
+    inputs = traced.run_inputs(config, build.graph(with_seed))
     for name in ("seed", "eval.seed"):
       inputs.values[name] += g
     state, _ = run.take_steps(inputs, run.start(inputs))

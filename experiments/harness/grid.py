@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.harness import program
+from experiments.harness import traced
 from icl_causal.config import build
 from icl_causal.config import fields
 from icl_causal.config import record
@@ -103,7 +103,7 @@ def every_run(config: build.Config, workdir: pathlib.Path) -> list[Run]:
 
 def run(base: build.Config, point: dict, workdir: pathlib.Path) -> Run:
   """The run of a config with the fields of a point, a member of `workdir`."""
-  config = program.fill(base, point)
+  config = traced.fill(base, point)
   build.check(config)
   graph = build.graph(config)
   build.model(config, graph)  # refuses a model that does not fit
@@ -123,15 +123,9 @@ def divide(
   """
   by_program = {}
   for one in planned:
-    flat = record.flatten(one.config.to_dict())
-    traced = program.traced(one.config)
-    compiled_in = {
-      name: value
-      for name, value in flat.items()
-      if name not in traced and not name.startswith("graph.")
-    }
-    compiled_in["graph"] = np.shape(one.graph.parents_TxK)
-    by_program.setdefault(record.canonical(compiled_in), []).append(one)
+    shape = np.shape(one.graph.parents_TxK)
+    key = (traced.compiled_in(one.config), shape)
+    by_program.setdefault(key, []).append(one)
   divided = []
   for group in by_program.values():
     num_batches = max(math.ceil(len(group) / largest), num_processes)

@@ -1,7 +1,7 @@
 """A run as pure functions, for one run or for many in one compiled program.
 
 Runs share a program if they differ only in the arrays of their graph and in the
-fields of `TRACED`. Those are arguments; everything else is compiled in.
+fields of `traced.FIELDS`. Those are arguments; everything else is compiled in.
 """
 
 from collections.abc import Callable
@@ -13,45 +13,21 @@ from jax import numpy as jnp
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
+from experiments.harness import traced
+from experiments.harness.traced import RunInputs
 from icl_causal import graphs
 from icl_causal import metrics
 from icl_causal import parallel
 from icl_causal import phases
 from icl_causal import training
 from icl_causal.config import build
-from icl_causal.config import record
 from icl_causal.config import streams
 from icl_causal.graphs import Graph
 
-TRACED = {
-  "seed": jnp.uint32,
-  "prior.alpha": jnp.float32,
-  "prior.gamma": jnp.float32,
-  "prior.num_kernels": jnp.int32,
-  "prior.seed": jnp.uint32,
-  "train.learning_rate": jnp.float32,
-  "train.weight_decay": jnp.float32,
-  "train.max_step": jnp.float32,
-  "train.second_learning_rate": jnp.float32,
-  "train.first_steps": jnp.int32,
-  "train.stop": jnp.float32,
-  "train.epsilon": jnp.float32,
-  "eval.seed": jnp.uint32,
-}
+# Programs that a process keeps.
+MOST_KEPT = 8
 # Test prompts whose outputs a run records.
 NUM_SHOWN = 4
-
-
-class RunInputs(NamedTuple):
-  """The arguments by which the runs of a program differ.
-
-  Attributes:
-    graph: the causal graph.
-    values: scalars by the names of `TRACED` that the config has.
-  """
-
-  graph: Graph
-  values: dict[str, jax.Array]
 
 
 class Test(NamedTuple):
@@ -99,59 +75,39 @@ class Program(NamedTuple):
   phase: Callable[..., phases.Phase]
 
 
-def run_inputs(config: build.Config, graph: Graph) -> RunInputs:
-  """The inputs of the run of a config."""
-  flat = record.flatten(config.to_dict())
-  return RunInputs(
-    jax.tree.map(jnp.asarray, graph),
-    {name: jnp.asarray(flat[name], TRACED[name]) for name in traced(config)},
-  )
-
-
-def traced(config: build.Config) -> list[str]:
-  """The fields of `TRACED` that the config has.
-
-  Without the size of a pool, if the Bayes predictor is computed, which has a
-  weight for each kernel.
-  """
-  flat = record.flatten(config.to_dict())
-  has_weights = flat["eval.posterior_prompts"] > 0
-  return [
-    name
-    for name in TRACED
-    if name in flat and not (has_weights and name == "prior.num_kernels")
-  ]
-
-
-def fill(config: build.Config, values: dict) -> build.Config:
-  """A copy of the config with traced values in place of its numbers."""
-  filled = config.copy_and_resolve_references()
-  with filled.unlocked(), filled.ignore_type():
-    filled.update_from_flattened_dict(values)
-  return filled
-
-
 def program(config: build.Config, mesh: Mesh | None = None) -> Program:
-  """The program of a config and of all that differ in `TRACED` or the graph.
+  """The program of a config and of all that differ in `traced.FIELDS` or the
+  graph.
+
+  These configs get the same functions, so that jax compiles them once in a
+  process.
 
   Args:
     config: checked.
     mesh: of devices that share the prompts of every batch.
   """
+  return _program(traced.Key(config), mesh)
 
-  def parts(inputs: RunInputs):
-    filled = fill(config, inputs.values)
+
+@functools.lru_cache(maxsize=MOST_KEPT)
+def _program(key: traced.Key, mesh: Mesh | None) -> Program:
+  config = key.config
+
+  def built(inputs: RunInputs):
+    filled = traced.fill(config, inputs.values)
     model = build.model(filled, inputs.graph)
     return filled, model, build.optimizer(filled, model)
 
   def start(inputs: RunInputs):
-    filled, model, optimizer = parts(inputs)
+    filled, model, optimizer = built(inputs)
     return training.init(streams.key(filled.seed, "init"), model, optimizer)
 
   def take_steps(
-    inputs: RunInputs, state, num_steps: ArrayLike = config.train.eval_every
+    inputs: RunInputs,
+    state,
+    num_steps: ArrayLike = config.train.eval_every,
   ):
-    filled, model, optimizer = parts(inputs)
+    filled, model, optimizer = built(inputs)
     batch_size, num_devices = config.train.batch_size, mesh.size if mesh else 1
     return training.train(
       state,
@@ -167,9 +123,12 @@ def program(config: build.Config, mesh: Mesh | None = None) -> Program:
     )
 
   def evaluate(
-    inputs: RunInputs, state, test: Test, num_batches: ArrayLike | None = None
+    inputs: RunInputs,
+    state,
+    test: Test,
+    num_batches: ArrayLike | None = None,
   ):
-    filled, model, _ = parts(inputs)
+    filled, model, _ = built(inputs)
     batch_size = config.eval.batch_size
     split = mesh if mesh and batch_size % mesh.size == 0 else None
     share = batch_size // (split.size if split else 1)
@@ -201,7 +160,7 @@ def _draw_test(
   config: build.Config, mesh: Mesh | None, inputs: RunInputs
 ) -> Test:
   """`Program.draw_test`."""
-  filled = fill(config, inputs.values)
+  filled = traced.fill(config, inputs.values)
   draw = build.sampler(filled, inputs.graph, config.eval.test_size, mesh)
   batch = draw(streams.key(filled.eval.seed, "test"))
   index_N = getattr(batch, "graph_index", None)
@@ -232,7 +191,7 @@ def _exact(
   block: ArrayLike | None = None,
 ) -> metrics.ExactLosses:
   """`Program.exact`."""
-  seed = fill(config, inputs.values).eval.seed
+  seed = traced.fill(config, inputs.values).eval.seed
   num = _num_exact(config)
   keys_M = jax.random.split(streams.key(seed, "posterior"), num)
   start, size = 0, num
@@ -270,7 +229,7 @@ def _draw_baselines(
   exact: metrics.ExactLosses | None,
 ) -> phases.Baselines:
   """`Program.draw_baselines`."""
-  filled, graph = fill(config, inputs.values), inputs.graph
+  filled, graph = traced.fill(config, inputs.values), inputs.graph
   num, exact_BxS = config.eval.batch_size, None
   if exact is not None and len(exact.loss_M) >= num:
     assert exact.law_MxS is not None
@@ -301,7 +260,7 @@ def _phase(
   of: phases.Baselines,
 ) -> phases.Phase:
   """`Program.phase`."""
-  prior = fill(config, inputs.values).prior
+  prior = traced.fill(config, inputs.values).prior
   maps_HxTxT = found.attention["attention_1"]
   law_BxS = found.law_NxS[: config.eval.batch_size]
   return phases.phase(
@@ -313,7 +272,9 @@ def _exact_losses(config: build.Config, mesh: Mesh | None):
   """Maps keys, prompts and inputs to `metrics.exact_posterior_losses`."""
 
   def losses(keys, x_NxT, y_NxS, inputs: RunInputs):
-    posterior = build.posterior(fill(config, inputs.values), inputs.graph)
+    posterior = build.posterior(
+      traced.fill(config, inputs.values), inputs.graph
+    )
     return metrics.exact_posterior_losses(posterior, keys, x_NxT, y_NxS)
 
   if mesh is None:

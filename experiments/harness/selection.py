@@ -17,6 +17,7 @@ from icl_causal import training
 from icl_causal.analysis import selection
 from icl_causal.config import build
 from icl_causal.config import streams
+from icl_causal.graphs import Graph
 
 # Of a line that is recorded under results/.
 FIELDS: dict[str, Any] = {
@@ -68,10 +69,9 @@ def line(run: runs.Run, num_prompts: int) -> dict:
   """
   total, gaps, streams, targets = None, [], [], []
   size, x_NxT = run.config.eval.batch_size, run.prompts(num_prompts)
-  measure = jax.jit(functools.partial(_measure, run))
   for start in range(0, num_prompts, size):
     part = jax.tree.map(lambda a: a[start : start + size], x_NxT)  # noqa: B023
-    found, gap_BxT, streams_B, log_BxT = measure(run.newest, part)
+    found, gap_BxT, streams_B, log_BxT = _measures(run, part)
     gaps.append(np.asarray(gap_BxT))
     streams.append(streams_B)
     targets.append(log_BxT)
@@ -213,38 +213,46 @@ def _named(line: Mapping) -> dict:
   return of_line | probes
 
 
-def _measure(run: runs.Run, params, prompts) -> tuple:
-  """Measures of a batch of prompts.
+def _measures(run: runs.Run, prompts) -> tuple:
+  """`_measure` of a run."""
+  prior, law = run.config.prior, jnp.asarray(build.known_law(run.config))
+  return _measure(
+    run.newest, prompts, run.graph, law, run.model, prior.S, prior.root_law
+  )
+
+
+@functools.partial(jax.jit, static_argnames=("model", "S", "root_law"))
+def _measure(
+  params, prompts, graph: Graph, law, model, S: int, root_law
+) -> tuple:
+  """Measures of a batch of prompts; `law` is as in `latent`.
 
   Returns:
     Sums over prompts; the gap to Bayes, B x T; the streams at the last position
     after each layer but the last, B x D; and there the log-likelihoods of
     the candidates for the next token's parent, B x T.
   """
-  is_new = build.is_dirichlet(run.config)
-  S, law = run.config.prior.S, build.known_law(run.config)
-  root_law = run.config.prior.root_law
-  can_be_TxT = selection.candidates(run.graph)
-  last = f"attention_{len(run.config.model.heads)}"
+  is_new = law.ndim == 0
+  can_be_TxT = selection.candidates(graph)
+  last = f"attention_{len(model.heads)}"
   loss = jax.vmap(metrics.loss)
 
   def one(x_T, y_TxS, graph_index):
-    f_TxS, out = run.model.apply({"params": params}, x_T)
-    given = (x_T, run.graph, law, S, root_law, True)
+    f_TxS, out = model.apply({"params": params}, x_T)
+    given = (x_T, graph, law, S, root_law, True)
     bayes_TxS = latent.model_average(*given)
     w_TxM = latent.graph_posterior(*given)
     true_TxM = jnp.zeros_like(w_TxM).at[:, graph_index].set(1)
-    parent_TxT = selection.parent_posterior(w_TxM, run.graph)
+    parent_TxT = selection.parent_posterior(w_TxM, graph)
     log_TxT = selection.contrasts(parent_TxT, can_be_TxT)
     if is_new:
       weight_TxT, true_TxT = (
-        selection.successor_posterior(x_T, w, run.graph)
-        for w in (w_TxM, true_TxM)
+        selection.successor_posterior(x_T, w, graph) for w in (w_TxM, true_TxM)
       )
       mask_TxT = weight_TxT > 0
     else:
       weight_TxT = parent_TxT
-      true_TxT = selection.parent_posterior(true_TxM, run.graph)
+      true_TxT = selection.parent_posterior(true_TxM, graph)
       mask_TxT = can_be_TxT
     att_TxT = jnp.einsum("th,htj->tj", gate_of(out, last), out[last])
     bayes_T = loss(bayes_TxS, y_TxS)
@@ -262,11 +270,11 @@ def _measure(run: runs.Run, params, prompts) -> tuple:
       "on_true": (att_TxT * (true_TxT > 0)).sum(axis=1),
       "level_counts": level_TxTxC.sum(axis=(0, 1)),
       "level_attention": (level_TxTxC * att_TxT[..., None]).sum(axis=(0, 1)),
-      **_second_layer(run, out, parent_TxT),
+      **_second_layer(graph, out, parent_TxT),
     }
     streams = []
-    if isinstance(run.model, models.Relative):
-      streams = [h_TxD[-1] for h_TxD in run.model.streams(x_T, out)[1:]]
+    if isinstance(model, models.Relative):
+      streams = [h_TxD[-1] for h_TxD in model.streams(x_T, out)[1:]]
     return found, loss(f_TxS, y_TxS) - bayes_T, streams, log_TxT[-1]
 
   found, *each = jax.vmap(one)(prompts.x_T, prompts.y_S, prompts.graph_index)
@@ -279,14 +287,14 @@ def gate_of(out: Mapping, last: str) -> jax.Array:
   return out.get("gate", jnp.full((T, H), 1 / H))
 
 
-def _second_layer(run: runs.Run, out: Mapping, parent_TxT) -> dict:
+def _second_layer(graph: Graph, out: Mapping, parent_TxT) -> dict:
   """Sums for `_explained`: products of evidence and log-likelihoods."""
-  if len(run.config.model.heads) < 3:
+  if "attention_3" not in out:
     return {}
-  on_parent_TxM = selection.attention_on_graphs(parent_TxT, run.graph)
+  on_parent_TxM = selection.attention_on_graphs(parent_TxT, graph)
   M = on_parent_TxM.shape[1]
   maps = (out["attention_1"], out["attention_2"][:, -1:])
-  collected_HxM = selection.evidence(*maps, run.graph)[..., 0, :].reshape(-1, M)
+  collected_HxM = selection.evidence(*maps, graph)[..., 0, :].reshape(-1, M)
   x_HxM = collected_HxM - collected_HxM.mean(axis=1, keepdims=True)
   y_M = selection.contrasts(on_parent_TxM[-1], jnp.ones(M, bool))
   return {"xx": x_HxM @ x_HxM.T, "xy": x_HxM @ y_M, "yy": y_M @ y_M}

@@ -25,7 +25,7 @@ from scipy import stats
 
 from configs import phases
 from experiments.harness import circuits as measuring
-from experiments.harness import program
+from experiments.harness import traced
 from experiments.theory.outcome import Outcome
 from icl_causal import metrics
 from icl_causal import parallel
@@ -150,7 +150,7 @@ def course_of(
     is_fixed: whether A1 stays as it starts.
     seed: of the run and its test set.
   """
-  filled = program.fill(base, {"seed": seed, "eval.seed": seed})
+  filled = traced.fill(base, {"seed": seed, "eval.seed": seed})
   model = build.model(filled, graph)
   optimizer = build.optimizer(filled, model)
   if is_fixed:
@@ -224,7 +224,7 @@ def measured(
   config: build.Config, base: build.Config, graph: Graph, params, seed: int
 ) -> dict[str, float | None]:
   """The numbers of `experiments.circuits`, of one model."""
-  filled = program.fill(base, {"seed": seed, "eval.seed": seed})
+  filled = traced.fill(base, {"seed": seed, "eval.seed": seed})
   model = build.model(filled, graph)
   draw = jax.jit(build.sampler(filled, graph, config.num_prompts))
   batch = draw(streams.key(seed, "test"))
@@ -255,7 +255,7 @@ def by_more_prompts(
 ) -> dict[str, agreement.Number]:
   """The agreement for the first seed, with errors over prompts."""
   seed = config.seeds[0]
-  filled = program.fill(base, {"seed": seed, "eval.seed": seed})
+  filled = traced.fill(base, {"seed": seed, "eval.seed": seed})
   return agreements(filled, graph, params, config.more_prompts)
 
 

@@ -19,6 +19,8 @@ from experiments.harness import app
 from experiments.harness import config_flag
 from icl_causal.config import ConfigError
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).parents[2]
 CHAIN = "--config=configs/single_parent.py:chain"
 MANUAL = "--config=configs/single_parent.py:manual"

@@ -17,7 +17,7 @@ from tests.support import small_sweeps
 @pytest.mark.parametrize(
   ("large", "num_compiled"),
   [
-    ((True,), 1 + 3),  # the test sets of 3 runs at once
+    ((True,), 3 + 3),  # the test sets of 3 runs at once
     ((False, False, True), 3 + 3),  # an evaluation
   ],
 )
@@ -31,16 +31,17 @@ def test_fewer_runs_at_once_if_memory_is_short(
 
   def needed(compiled):
     measured.append(compiled)
-    return 3 if (*large, *[False] * 3)[len(measured) - 1] else 1
+    return 3 if (*large, *[False] * 5)[len(measured) - 1] else 1
 
   monkeypatch.setattr(batches, "_bytes", needed)
   monkeypatch.setattr(batches, "_memory", lambda mesh: 2)
-  compiled = batches.compile_stacked(planned, parallel.runs_mesh(), at_once=3)
+  inputs, _ = batches.compile_stacked(planned, parallel.runs_mesh(), at_once=3)
   assert len(measured) == num_compiled
   # Three runs are padded to two times two.
-  assert compiled.inputs.values["seed"].shape == (4,)
+  assert inputs.values["seed"].shape == (4,)
 
 
+@pytest.mark.slow
 def test_eight_devices_do_not_communicate_and_give_the_same_runs():
   """13 runs of 100 steps; only the order of sums differs."""
   script = """
@@ -63,15 +64,15 @@ def test_eight_devices_do_not_communicate_and_give_the_same_runs():
     for num in (1, 8):
       jax.local_devices = lambda num=num: devices[:num]
       mesh = parallel.runs_mesh()
-      compiled = batches.compile_stacked(planned, mesh, at_once=8)
-      seeds = compiled.inputs.values["seed"]
+      inputs, compiled = batches.compile_stacked(planned, mesh, at_once=8)
+      seeds = inputs.values["seed"]
       assert len(seeds.sharding.device_set) == num
-      state, (loss, _) = compiled.take_steps(
-        compiled.inputs, compiled.start, 100
-      )
+      start = compiled["start"].result()(inputs)
+      take_steps = compiled["take_steps"].result()
+      state, (loss, _) = take_steps(inputs, start, 100)
       assert loss.shape == ({1: 14, 8: 16}[num], 100)
       results[num] = [loss[:13], jax.tree.map(lambda a: a[:13], state.params)]
-      text = compiled.take_steps.as_text()
+      text = take_steps.as_text()
       assert "while" in text
       collectives = re.findall(
         r"all-\\w+|collective-\\w+|reduce-scatter", text

@@ -10,8 +10,11 @@ import textwrap
 import time
 
 import numpy as np
+import pytest
 
 from experiments.harness import clock
+
+pytestmark = pytest.mark.slow
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -64,7 +67,7 @@ def test_two_processes_give_the_gradient_and_evaluation_of_one(tmp_path):
       import numpy as np
       from absl import flags
       from configs import single_parent
-      from experiments.harness import distributed, program
+      from experiments.harness import distributed, program, traced
       from icl_causal import parallel, training
       from icl_causal.config import build
 
@@ -77,7 +80,7 @@ def test_two_processes_give_the_gradient_and_evaluation_of_one(tmp_path):
       mesh = parallel.batch_mesh()
       full = parallel.replicated(mesh)
       run = program.program(config, mesh)
-      inputs = jax.device_put(program.run_inputs(config, graph), full)
+      inputs = jax.device_put(traced.run_inputs(config, graph), full)
       state = jax.jit(run.start, out_shardings=full)(inputs)
       draw = build.sampler(config, graph, 512, mesh)
       batch = jax.jit(draw)(jax.random.key(3))

@@ -25,6 +25,8 @@ from icl_causal.config import build
 from icl_causal.report import run as report
 from tests.support import artifacts
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).parents[2]
 SMALL = {
   "train.steps": 8,

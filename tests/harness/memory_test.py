@@ -63,6 +63,7 @@ def test_numbers_of_more_than_31_bits_are_refused(name):
     _run(**{name: 2**33})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("module", "changes", "num"),
   [

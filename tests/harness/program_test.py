@@ -10,6 +10,7 @@ from configs import random_forests
 from configs import single_parent
 from configs import two_stage
 from experiments.harness import program
+from experiments.harness import traced
 from icl_causal import bayes
 from icl_causal import graphs
 from icl_causal import metrics
@@ -60,7 +61,7 @@ def test_program_equals_direct_calls_of_the_library():
     )
 
   run = program.program(config)
-  inputs = program.run_inputs(config, build.graph(config))
+  inputs = traced.run_inputs(config, build.graph(config))
   state, steps = jax.jit(
     lambda inputs: run.take_steps(inputs, run.start(inputs))
   )(inputs)
@@ -134,7 +135,7 @@ def test_one_compiled_program_reads_every_number(
     return run.evaluate(inputs, state, run.draw_test(inputs)).loss_N
 
   def losses_of(config):
-    return losses(program.run_inputs(config, build.graph(config)))
+    return losses(traced.run_inputs(config, build.graph(config)))
 
   plain_N = losses_of(config)
   for name, value in changes.items():
@@ -156,18 +157,16 @@ def test_pools_of_all_sizes_share_a_program_without_the_bayes_predictor():
   found = []
   for changes in ({}, {"prior.num_kernels": 1}, {"prior.seed": 1}):
     changed = _config(pool, "chain", **{**base, **changes})
-    found.append(tokens(program.run_inputs(changed, build.graph(changed))))
+    found.append(tokens(traced.run_inputs(changed, build.graph(changed))))
     alone = program.program(changed).draw_test
-    x_NxT = alone(program.run_inputs(changed, build.graph(changed))).x_NxT
+    x_NxT = alone(traced.run_inputs(changed, build.graph(changed))).x_NxT
     np.testing.assert_array_equal(found[-1], x_NxT)
   assert (found[0] != found[1]).any()
   assert (found[0] != found[2]).any()
   assert tokens._cache_size() == 1
-  assert "prior.num_kernels" in program.traced(config)
   config.eval.posterior_prompts = 64
-  assert "prior.num_kernels" not in program.traced(config)
   exact = program.program(config).exact
-  inputs = program.run_inputs(config, build.graph(config))
+  inputs = traced.run_inputs(config, build.graph(config))
   assert exact(inputs, run.draw_test(inputs)).loss_M.shape == (64,)
 
 
@@ -177,7 +176,7 @@ def test_a_phase_has_the_exact_posterior_if_it_has_every_prompt(num_exact):
   config = _config(
     **{"eval.posterior_prompts": num_exact, "eval.posterior_samples": 64}
   )
-  inputs = program.run_inputs(config, build.graph(config))
+  inputs = traced.run_inputs(config, build.graph(config))
   run = program.program(config)
   test = jax.jit(run.draw_test)(inputs)
   exact = jax.jit(run.exact)(inputs, test) if num_exact else None
@@ -220,7 +219,7 @@ def test_blocks_together_are_the_exact_posterior():
     }
   )
   assert program.num_blocks(config) == 3
-  inputs = program.run_inputs(config, build.graph(config))
+  inputs = traced.run_inputs(config, build.graph(config))
   run = program.program(config)
   test = jax.jit(run.draw_test)(inputs)
   exact = jax.jit(run.exact)
@@ -239,7 +238,7 @@ def test_exact_posterior_is_that_of_the_library():
   config = _config(
     **{"eval.posterior_prompts": 8, "eval.posterior_samples": 16}
   )
-  inputs = program.run_inputs(config, build.graph(config))
+  inputs = traced.run_inputs(config, build.graph(config))
   run = program.program(config)
   test = jax.jit(run.draw_test)(inputs)
   found = [

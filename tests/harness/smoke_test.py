@@ -110,6 +110,7 @@ def _shown() -> dict[str, list[str]]:
 
 
 # Of those that take --smoke, `verify`, `recipes` and `benchmark` take minutes.
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "command",
   ["train", "sweep", "forests", "figures", "theory", "latent", "diversity"],

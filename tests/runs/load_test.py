@@ -10,6 +10,7 @@ from experiments.harness import distributed
 from experiments.harness import grid
 from experiments.harness import loop
 from experiments.harness import program
+from experiments.harness import traced
 from experiments.sweep import summary
 from icl_causal import config
 from icl_causal import graphs
@@ -92,7 +93,7 @@ def test_run_has_what_its_directory_has(trained):
 def test_params_are_those_of_the_checkpoints(trained):
   run = runs.load(trained.workdir)
   functions = program.program(trained.config)
-  inputs = program.run_inputs(trained.config, trained.graph)
+  inputs = traced.run_inputs(trained.config, trained.graph)
   start = jax.jit(functions.start)(inputs)
   _assert_equal(run.start, start.params)
   newest, _ = runs.load_state(trained.workdir, start)
@@ -153,7 +154,7 @@ def test_weights_of_other_predictors_are_refused(tmp_path, copy):
 def test_prompts_are_the_first_of_the_test_set(trained):
   run = runs.load(trained.workdir)
   functions = program.program(trained.config)
-  inputs = program.run_inputs(trained.config, trained.graph)
+  inputs = traced.run_inputs(trained.config, trained.graph)
   test = jax.jit(functions.draw_test)(inputs)
   for num in (8, 64):
     prompts = run.prompts(num)

@@ -8,6 +8,7 @@ import numpy as np
 
 from experiments.harness import clock
 from experiments.harness import program
+from experiments.harness import traced
 from icl_causal import runs
 from icl_causal.config import build
 from icl_causal.config import record
@@ -38,7 +39,7 @@ def by_sweep(workdir: pathlib.Path) -> dict[str, dict]:
 
 def state(workdir: pathlib.Path, config) -> list[bytes] | None:
   """The leaves of the newest state."""
-  inputs = program.run_inputs(config, build.graph(config))
+  inputs = traced.run_inputs(config, build.graph(config))
   start = jax.eval_shape(lambda: program.program(config).start(inputs))
   newest, messages = runs.load_state(workdir, start)
   assert not messages, messages

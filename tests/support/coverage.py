@@ -19,6 +19,7 @@ import numpy as np
 from configs import random_forests
 from configs.targets import Row
 from experiments.harness import program
+from experiments.harness import traced
 from experiments.harness import verdicts
 from icl_causal import config as configs
 from icl_causal import metrics
@@ -62,8 +63,8 @@ def measure(repetitions: int, num_graphs: int, num_seeds: int) -> Coverage:
   def excess(index):
     """Of a run; the graph is that of every num_seeds runs."""
     graph_seed = index // num_seeds
-    filled = program.fill(config, {"graph.seed": graph_seed})
-    inputs = program.run_inputs(config, build.graph(filled))
+    filled = traced.fill(config, {"graph.seed": graph_seed})
+    inputs = traced.run_inputs(config, build.graph(filled))
     inputs.values["seed"] = inputs.values["eval.seed"] = index
     state, _ = run.take_steps(inputs, run.start(inputs))
     test = run.draw_test(inputs)

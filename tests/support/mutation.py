@@ -459,9 +459,9 @@ FAULTS = (
     "low, high",
   ),
   Fault(
-    "experiments/harness/grid",
-    'not in traced and not name.startswith("graph.")',
-    "not in traced",
+    "experiments/harness/traced",
+    'not in arguments and not name.startswith("graph.")',
+    "not in arguments",
     ("harness/grid_plan",),
   ),
   Fault(
@@ -754,7 +754,7 @@ FAULTS = (
     "number, law.alpha, law.root_law, 0",
   ),
   Fault(
-    "experiments/harness/program",
+    "experiments/harness/traced",
     'not (has_weights and name == "prior.num_kernels")',
     "True",
   ),

@@ -20,7 +20,7 @@ def config(axes=GRID, random=None, samples=1, steps=4):
   made = single_parent.get_config("random")
   made.graph.T, made.prior.S = 6, 3
   made.train.update(steps=steps, eval_every=2, batch_size=32)
-  made.eval.test_size = made.eval.batch_size = 64
+  made.eval.update(test_size=64, batch_size=8, posterior_prompts=16)
   made.sweep = {
     "grid": axes,
     "random": random or {},

@@ -15,6 +15,8 @@ import pytest
 
 from tests.support import artifacts
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 NO_SLURM = shutil.which("slurmctld") is None  # apt-get install slurm-wlm

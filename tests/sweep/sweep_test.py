@@ -14,10 +14,13 @@ import pytest
 from experiments.harness import distributed
 from experiments.harness import loop
 from experiments.harness import program
+from experiments.harness import traced
 from experiments.sweep import summary
 from icl_causal import runs
 from tests.support import artifacts
 from tests.support import small_sweeps
+
+pytestmark = pytest.mark.slow
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -49,7 +52,7 @@ def test_every_member_equals_the_run_alone(finished, tmp_path):
       np.testing.assert_allclose(member[name], alone[name], rtol=1e-5)
     start = jax.eval_shape(
       lambda run=run: program.program(run.config).start(
-        program.run_inputs(run.config, run.graph)
+        traced.run_inputs(run.config, run.graph)
       )
     )
     dirs = run.workdir, planned[r].workdir
