@@ -54,11 +54,12 @@ results/standard_seeds/%_alone.jsonl: $(VENV)/installed
 
 PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
-# The library and the loop.
+# The library, the loop and the tables.
 test: $(VENV)/developed
 	$(PYTEST) -m "not slow"
 
-# The commands as users run them, whole trainings, and the pages in a browser.
+# The commands as users run them, whole trainings, the theory checks at small
+# sizes, and the pages in a browser.
 test-slow: $(VENV)/developed
 	$(PYTEST) -m slow
 

@@ -16,6 +16,8 @@ import pytest
 
 from tests.support import recorded_run
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).parents[1]
 EXAMPLES = re.findall(
   r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL

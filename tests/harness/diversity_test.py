@@ -21,6 +21,8 @@ from icl_causal.config import build
 from icl_causal.config import streams
 from icl_causal.report import data
 
+pytestmark = pytest.mark.slow
+
 NUM = 32
 
 

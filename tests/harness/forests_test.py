@@ -18,6 +18,8 @@ from icl_causal.config import build
 from icl_causal.graphs import Graph
 from icl_causal.report import run as report
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 

@@ -12,6 +12,8 @@ from experiments.harness import signals
 from experiments.harness import suite
 from icl_causal import runs
 
+pytestmark = pytest.mark.slow
+
 
 def _line(seed, unigram, edge, exact=None):
   weights = {"uniform": [1.0, 0.3, 0.0], "unigram": [0.0, *unigram]}

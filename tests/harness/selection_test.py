@@ -19,6 +19,8 @@ from icl_causal import latent
 from icl_causal import runs
 from icl_causal.config import build
 
+pytestmark = pytest.mark.slow
+
 SMALL = {
   "graph.T": 7,
   "model.noise": 1.0,

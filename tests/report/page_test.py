@@ -21,10 +21,11 @@ from tests.support import recorded_run
 from tests.support import records
 from tests.support import small_sweeps
 
-pytestmark = pytest.mark.slow
-
 NO_PAGE = pages.CHROMIUM is None  # apt-get install chromium
-pytestmark = pytest.mark.skipif(NO_PAGE, reason="no Chromium: .ci/run has it")
+pytestmark = [
+  pytest.mark.slow,
+  pytest.mark.skipif(NO_PAGE, reason="no Chromium: .ci/run has it"),
+]
 HOSTILE = "<img src=x onerror=document.title='hacked'></script><b>"
 
 

@@ -15,12 +15,13 @@ import pytest
 
 from tests.support import artifacts
 
-pytestmark = pytest.mark.slow
-
 ROOT = pathlib.Path(__file__).parents[2]
 
 NO_SLURM = shutil.which("slurmctld") is None  # apt-get install slurm-wlm
-pytestmark = pytest.mark.skipif(NO_SLURM, reason="no Slurm: .ci/run has it")
+pytestmark = [
+  pytest.mark.slow,
+  pytest.mark.skipif(NO_SLURM, reason="no Slurm: .ci/run has it"),
+]
 
 CONF = """
 ClusterName=test

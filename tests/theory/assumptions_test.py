@@ -6,6 +6,8 @@ import pytest
 from experiments.theory import assumptions
 from tests.support import theory_checks
 
+pytestmark = pytest.mark.slow
+
 
 def _norms(S, alpha, gamma, num):
   """||pi - 1 mu^T|| of kernels drawn by numpy, mu from the eigenvector."""

@@ -1,7 +1,11 @@
 """The check of estimated information."""
 
+import pytest
+
 from experiments.theory import estimates
 from tests.support import theory_checks
+
+pytestmark = pytest.mark.slow
 
 
 def test_correction_leaves_no_bias():

@@ -4,11 +4,14 @@ import jax
 from jax import numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from experiments.theory import forest_gap
 from icl_causal import graphs
 from icl_causal import models
 from tests.support import theory_checks
+
+pytestmark = pytest.mark.slow
 
 GRAPH = graphs.from_parents([-1, 0, 0, -1, 3, -1])
 

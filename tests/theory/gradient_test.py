@@ -1,7 +1,11 @@
 """The check of the gradient at the start."""
 
+import pytest
+
 from experiments.theory import gradient
 from tests.support import theory_checks
+
+pytestmark = pytest.mark.slow
 
 
 def test_gradient_gap_falls_with_T():

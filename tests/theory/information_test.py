@@ -2,10 +2,13 @@
 
 import jax
 import numpy as np
+import pytest
 
 from experiments.theory import information
 from icl_causal import graphs
 from tests.support import theory_checks
+
+pytestmark = pytest.mark.slow
 
 
 def test_information_of_a_few_forests():

@@ -1,8 +1,12 @@
 """The tables of docs/interventions.md, from rows typed by hand."""
 
+import pytest
+
 from experiments.theory import intervention_pages
 from experiments.theory import intervention_scores
 from experiments.theory import interventions
+
+pytestmark = pytest.mark.slow
 
 
 def _rows():

@@ -12,6 +12,8 @@ from icl_causal import graphs
 from icl_causal.config import fields
 from tests.support import theory_checks
 
+pytestmark = pytest.mark.slow
+
 SMALL = theory_checks.config(
   "interventions",
   settings=((2, 0.2, 64),),

@@ -11,6 +11,8 @@ from icl_causal import sampling
 from icl_causal.config import build
 from tests.support import theory_checks
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def rows() -> dict:

@@ -10,6 +10,8 @@ from experiments.theory import kgrams
 from experiments.theory import registry
 from icl_causal.config import fields
 
+pytestmark = pytest.mark.slow
+
 SMALL = {
   "T": 8,
   "steps": 2,

@@ -8,6 +8,8 @@ from experiments.theory import latent
 from icl_causal import graphs
 from tests.support import theory_checks
 
+pytestmark = pytest.mark.slow
+
 CONFIG = theory_checks.config(
   "latent",
   lengths=(12,),

@@ -7,6 +7,8 @@ import pytest
 from experiments.theory import lengths
 from tests.support import theory_checks
 
+pytestmark = pytest.mark.slow
+
 CONFIG = theory_checks.config(
   "lengths",
   T=8,

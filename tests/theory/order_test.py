@@ -6,6 +6,8 @@ import pytest
 from experiments.theory import order
 from tests.support import theory_checks
 
+pytestmark = pytest.mark.slow
+
 
 def test_correlations_by_hand():
   i_E, strength_E = np.array([4, 8, 8, 16]), np.array([1.0, 1.0, 0.25, 1.0])

@@ -1,7 +1,11 @@
 """The check of pooled sequences."""
 
+import pytest
+
 from experiments.theory import pooled
 from tests.support import theory_checks
+
+pytestmark = pytest.mark.slow
 
 
 def test_pooling_fails_where_conditioning_does_not():

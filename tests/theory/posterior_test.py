@@ -2,10 +2,13 @@
 
 import jax
 import numpy as np
+import pytest
 
 from experiments.theory import posterior
 from icl_causal import graphs
 from tests.support import theory_checks
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_exact_posterior_against_both_references():

@@ -13,6 +13,8 @@ from icl_causal import sampling
 from icl_causal import training
 from tests.support import theory_checks
 
+pytestmark = pytest.mark.slow
+
 CONFIG = theory_checks.config(
   "repetition",
   T=8,

@@ -2,11 +2,14 @@
 
 import jax
 import numpy as np
+import pytest
 
 from experiments.harness import forests
 from experiments.theory import roots
 from icl_causal import graphs
 from tests.support import theory_checks
+
+pytestmark = pytest.mark.slow
 
 
 def test_roots_are_counted_on_the_same_graphs(monkeypatch):

@@ -16,6 +16,8 @@ from icl_causal import sampling
 from icl_causal.config import fields
 from tests.support import theory_checks
 
+pytestmark = pytest.mark.slow
+
 SMALL = {
   "settings": ((3, 0.1, 8, 24),),
   "root_probability": 0.2,

@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 from scipy import optimize
 
 from experiments.theory import second_layer
@@ -9,6 +10,8 @@ from icl_causal import graphs
 from icl_causal import priors
 from icl_causal import sampling
 from tests.support import theory_checks
+
+pytestmark = pytest.mark.slow
 
 S = 3
 GRAPHS = {

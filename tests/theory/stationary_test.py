@@ -14,6 +14,8 @@ from icl_causal import priors
 from icl_causal import sampling
 from icl_causal.config import fields
 
+pytestmark = pytest.mark.slow
+
 SMALL = {
   "cases": ((1.0, 2, 1), (0.3, 3, 2)),
   "lengths": (8, 16),

@@ -13,6 +13,8 @@ from icl_causal import sampling
 from icl_causal.config import build
 from tests.support import theory_checks
 
+pytestmark = pytest.mark.slow
+
 
 def test_kernel_families_are_what_their_names_say():
   S, gamma = 4, 0.2

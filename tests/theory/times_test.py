@@ -10,6 +10,8 @@ from icl_causal import graphs
 from icl_causal.config import fields
 from tests.support import theory_checks
 
+pytestmark = pytest.mark.slow
+
 CONFIG = theory_checks.config(
   "times",
   T=12,

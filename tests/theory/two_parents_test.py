@@ -17,6 +17,8 @@ from icl_causal import graphs
 from icl_causal.config import fields
 from tests.support import theory_checks
 
+pytestmark = pytest.mark.slow
+
 RESULTS = pathlib.Path(__file__).parents[2] / "results"
 SMALL = {
   "T": 8,
