@@ -5,6 +5,7 @@ work can be spread over days and machines.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+import contextlib
 import json
 import pathlib
 import types
@@ -20,6 +21,7 @@ from experiments.harness import grid
 from experiments.harness import loop
 from experiments.harness import smoke
 from experiments.harness.grid import Run
+from icl_causal import parallel
 from icl_causal import runs
 from icl_causal.config import build
 from icl_causal.report import run as report
@@ -90,7 +92,10 @@ def train(
   at_once: int = 8,
   keep: int | None = None,
 ):
-  """Trains the missing runs; runs of one program are trained together.
+  """Trains the missing runs; runs of one program are trained side by side.
+
+  Or one after another, if they are too few for the cores of a processor and the
+  prompts divide over the cores.
 
   Args:
     runs_of: runs by the name of their experiment.
@@ -102,15 +107,37 @@ def train(
   # Experiments may share runs.
   every = {run.workdir: run for group in runs_of.values() for run in group}
   for batch in grid.divide([*every.values()], largest=256):
-    missing = sum(not runs.is_done(run.workdir) for run in batch)
+    missing = [run for run in batch if not runs.is_done(run.workdir)]
     if not missing:
       continue
     names = _names_of(batch, runs_of)
-    print(f"training {missing} runs: {names}", flush=True)
-    if len(batch) == 1 and _divides(batch[0].config):
-      _train_single(batch[0], stop, keep)
+    print(f"training {len(missing)} runs: {names}", flush=True)
+    if one_by_one(batch, jax.device_count()):
+      for run in missing:
+        _train_single(run, stop, keep, with_report=len(batch) == 1)
     else:
       loop.train_batch(batch, at_once, stop, keep)
+
+
+def one_by_one(batch: Sequence[Run], num_devices: int) -> bool:
+  """Whether a batch is trained one run after another, each on all devices.
+
+  Side by side, a run has a device; R runs keep ceil(R / D) * D devices busy for
+  as long as one takes. On a processor, a quarter of them without a run costs
+  more than the cores of one run lose when they wait for each other.
+  """
+  config, num = batch[0].config, len(batch)
+  prompts = (config.eval.test_size, config.eval.posterior_prompts)
+  idle = -num % num_devices
+  if num == 1:
+    counts = (config.train.batch_size, *prompts)
+    return not any(count % num_devices for count in counts)
+  return (
+    jax.default_backend() == "cpu"
+    and idle >= (num + idle) / 4
+    and parallel.num_cores(config.train.batch_size, prompts, num_devices)
+    == num_devices
+  )
 
 
 def read_results(
@@ -206,23 +233,28 @@ def final_attention(run: Run):
   return snapshots[run.config.train.steps].attention
 
 
-def _train_single(run: Run, stop: Callable[[], bool], keep: int | None):
-  """Trains one run on all devices, and writes its report."""
+def _train_single(
+  run: Run, stop: Callable[[], bool], keep: int | None, with_report: bool
+):
+  """Trains one run on all devices.
+
+  Args:
+    run: the run.
+    stop: as in `loop.Job`.
+    keep: as in `loop.Job`.
+    with_report: whether it is the only run: its report is written, and an error
+      is raised if its loss is not finite. `read_results` raises it otherwise.
+  """
   config = run.config.to_dict()
-  with runs.opened(run.workdir, config, overwrite=False) as finished:
+  failures = () if with_report else (app.NonFinite,)
+  with (
+    contextlib.suppress(*failures),
+    runs.opened(run.workdir, config, overwrite=False) as finished,
+  ):
     if not finished:
       loop.train_single(run, distributed.this_process(), keep, stop)
-  report.write(run.workdir)
-
-
-def _divides(config: build.Config) -> bool:
-  """Whether the prompts of a run divide evenly over all devices."""
-  counts = (
-    config.train.batch_size,
-    config.eval.test_size,
-    config.eval.posterior_prompts,
-  )
-  return not any(count % jax.device_count() for count in counts)
+  if with_report:
+    report.write(run.workdir)
 
 
 def _names_of(batch: Sequence[Run], runs_of: dict[str, list[Run]]) -> str:

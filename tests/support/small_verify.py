@@ -14,7 +14,7 @@ from configs import single_parent
 def _get_config(variant_and_tier: str):
   config = single_parent.get_config(variant_and_tier).unlock()
   config.graph.T, config.prior.S = 6, 2
-  config.train.update(steps=480, eval_every=2, batch_size=32)
+  config.train.update(steps=480, eval_every=2, batch_size=64)
   config.eval.update(test_size=64, batch_size=64)
   config.eval.update(posterior_prompts=16, posterior_samples=16)
   return config
