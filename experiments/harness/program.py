@@ -76,8 +76,7 @@ class Program(NamedTuple):
 
 
 def program(config: build.Config, mesh: Mesh | None = None) -> Program:
-  """The program of a config and of all that differ in `traced.FIELDS` or the
-  graph.
+  """The program of a config, and of all that differ in their `RunInputs` alone.
 
   These configs get the same functions, so that jax compiles them once in a
   process.
