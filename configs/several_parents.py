@@ -31,7 +31,7 @@ VARIANTS = ("half", "bigram", "three")
 _QUICK = {
   "steps": 2**13,
   "batch_size": 2**8,
-  "eval_every": 2**7,
+  "eval_every": 2**8,
   "optimizer": "staged_heads",
   "phase_steps": 16,
   "joint_steps": 48,
@@ -43,11 +43,12 @@ _QUICK = {
   "epsilon": 0.0,
 }
 _QUICK_OF = {
-  "half": {"steps": 2**15},
+  "half": {"steps": 2**15, "eval_every": 2**9},
   "bigram": {},
   "three": {
     "steps": 2**11,
     "batch_size": 2**9,
+    "eval_every": 2**7,
     "phase_steps": 64,
     "joint_steps": 128,
     "max_step": 0.25,

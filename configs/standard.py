@@ -60,7 +60,7 @@ def get_config(variant_and_tier: str = "chain,quick") -> ConfigDict:
     }
   )
   if tier == "quick":
-    config.train.batch_size = 2**9
+    config.train.update(batch_size=2**9, eval_every=2**8)
     if not modern:
       config.model.update(orthonormal=True, beta0=0.5, sinks=(8.0, 2.0))
       config.train.learning_rate = 0.008

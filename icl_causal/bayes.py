@@ -173,8 +173,11 @@ def dirichlet_posterior(
   target_MxS, log_weight_NxM = draws
 
   def estimate(part: slice):
-    weight_NxM = jax.nn.softmax(log_weight_NxM[part, part], axis=(0, 1))
-    weight_N, weight_M = weight_NxM.sum(axis=1), weight_NxM.sum(axis=0)
+    log_weight = log_weight_NxM[part, part]
+    weight_NxM = jnp.exp(log_weight - log_weight.max())
+    weight_N, weight_M = (
+      _normalise(weight_NxM.sum(axis=axis)) for axis in (1, 0)
+    )
     weighted_S = jnp.matmul(weight_M, target_MxS[part], precision="highest")
     mean_S = target_MxS[part].mean(axis=0)
     # A state of which every draw underflows keeps its edge posterior.
@@ -243,28 +246,36 @@ def _weighted_draws(key, x_T, graph: Graph, alpha, S: int, num: int):
   of_target_TxS = edges_TxSxS[:, t]
   target_MxS = _posterior_rows(target_key, of_target_TxS, alpha, num)
 
-  visits_NxSxR = jax.vmap(lambda pi_SxS: _visits(pi_SxS, t))(pi_NxSxS)
-  visits_NxMxR = jnp.einsum(
-    "ms,nsr->nmr", target_MxS, visits_NxSxR, precision="highest"
+  visits_SxSxN = jax.vmap(lambda pi_SxS: _visits(pi_SxS, t), out_axes=2)(
+    pi_NxSxS
   )
-  powers_R = jnp.append(roots_S, -roots_S.sum())
-  log_weight_NxM = special.xlogy(powers_R[None, None], visits_NxMxR).sum(axis=2)
-  return target_MxS, log_weight_NxM
+
+  def log_power(visits_SxN, power):
+    """Of the visits of each pair of draws."""
+    visits_NxM = jnp.matmul(visits_SxN.T, target_MxS.T, precision="highest")
+    return special.xlogy(power, visits_NxM)
+
+  def add(i, log_weight_NxM):
+    state = states_S[i]
+    return log_weight_NxM + log_power(visits_SxSxN[state], roots_S[state])
+
+  # Most logarithms are those of states without a root, whose power is 0.
+  states_S, num_states = jnp.argsort(-roots_S), (roots_S > 0).sum()
+  start_NxM = log_power(visits_SxSxN.sum(axis=0), -roots_S.sum())
+  return target_MxS, jax.lax.fori_loop(0, num_states, add, start_NxM)
 
 
 def _visits(pi_SxS, t) -> jax.Array:
   """Expected numbers of visits between a step t -> s and the return to t.
 
   Returns:
-    S x (S+1). Row s has the visits to each state, and their sum in the last
-    column.
+    S x S: [i, s] has the visits to state i.
   """
   S = len(pi_SxS)
   mu_SxS = jax.vmap(lambda e_S: priors.stationary(pi_SxS.at[t].set(e_S)))(
     jnp.eye(S)
   )
-  visits_SxS = mu_SxS / jnp.maximum(mu_SxS[:, t], 1e-37)[:, None]
-  return jnp.append(visits_SxS, visits_SxS.sum(axis=1, keepdims=True), axis=1)
+  return mu_SxS.T / jnp.maximum(mu_SxS[:, t], 1e-37)[None]
 
 
 def _posterior_rows(key, edges, alpha, num: int) -> jax.Array:
@@ -284,13 +295,21 @@ def _posterior_rows(key, edges, alpha, num: int) -> jax.Array:
   """
   shape = (num, *edges.shape[1:])
   prior_key, edge_key = jax.random.split(key)
-  prior = priors.log_gamma_draws(prior_key, alpha, math.prod(shape))
+  log_prior = priors.log_gamma_draws(
+    prior_key, alpha, math.prod(shape)
+  ).reshape(shape)
   draws = threefry.exponential(edge_key, num * len(edges))
   draws_NxT = draws.reshape(num, len(edges))
   from_edges = jnp.tensordot(draws_NxT, edges, axes=1, precision="highest")
-  return jax.nn.softmax(
-    jnp.logaddexp(prior.reshape(shape), jnp.log(from_edges))
+  # The larger of the two largest terms of a row is scaled to 1. That of the
+  # edges is above exp(-50), if there are any.
+  log_largest = jnp.maximum(
+    log_prior.max(axis=-1, keepdims=True),
+    jnp.log(from_edges.max(axis=-1, keepdims=True)),
   )
+  rows = jnp.exp(log_prior - log_largest)
+  rows += from_edges * jnp.exp(-jnp.maximum(log_largest, -50))
+  return rows / rows.sum(axis=-1, keepdims=True)
 
 
 def entropy(y_S: jax.Array) -> jax.Array:

@@ -269,6 +269,11 @@ class Standard(_Layered):
     out["logits_TxS" if self.every else "logits_S"] = logits
     return jax.nn.softmax(logits), out
 
+  @property
+  def map_entries(self) -> int:
+    """Entries of the layer-1 maps and of the stream per prompt."""
+    return super().map_entries + self.T * self.width
+
   def parameter_blocks(self, params: Any) -> list[blocks.ParameterBlock]:
     """Layer-1 scores and logits of the embeddings, without norms."""
     stream = blocks.of_stream(self.S, self.T, ())

@@ -67,9 +67,10 @@ def chunk_size(num_prompts: int, model: nn.Module) -> int:
   """The number of prompts per gradient computation on one device.
 
   On an accelerator this is `num_prompts`. On a CPU it is the largest divisor of
-  `num_prompts` for which the layer-1 attention maps of a chunk take at most 1
-  MiB and stay in the cache. It is 1 if the maps of one prompt exceed 64 KiB,
-  since XLA is slow at summing such maps over prompts.
+  `num_prompts` for which the `map_entries` of a chunk take at most 256 KiB, so
+  that they and the values computed from them stay in the cache of a core. It is
+  1 if the entries of one prompt exceed 64 KiB, since XLA is slow at summing
+  such maps over prompts.
 
   Args:
     num_prompts: prompts of a batch on one device.
@@ -78,7 +79,7 @@ def chunk_size(num_prompts: int, model: nn.Module) -> int:
   if jax.default_backend() != "cpu" or not model.map_entries:
     return num_prompts
   entries = model.map_entries
-  most = 2**18 // entries if entries <= 2**14 else 1
+  most = 2**16 // entries if entries <= 2**14 else 1
   return max(
     n for n in range(1, num_prompts + 1) if num_prompts % n == 0 and n <= most
   )

@@ -379,7 +379,7 @@ def test_refuses_an_unknown_mlp():
     (models.Reduced(3, 5, beta0=0.5), (1, 0), "linear", 0.5),
     (models.Reduced(3, 5, heads=2), (2, 0), "linear", 0.0),
     (models.Disentangled(3, 5, (2, 1), beta0=0.5), (2, 50), "softmax", 0.25),
-    (models.Standard(3, 5, (2, 1), 8), (2, 50), "softmax", None),
+    (models.Standard(3, 5, (2, 1), 8), (2, 50 + 40), "softmax", None),
   ],
 )
 def test_attributes(model, maps, read_out, start_scale):

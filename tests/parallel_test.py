@@ -44,10 +44,11 @@ def test_num_cores_divides_the_prompts(batch_size, test_size, available, num):
 @pytest.mark.parametrize(
   ("num_prompts", "model", "chunk_size"),
   [
-    (512, models.Disentangled(10, 20, (1, 1)), 512),
-    (512, models.Disentangled(10, 20, (2, 1)), 256),
-    (64, models.Disentangled(10, 64, (1, 1)), 64),
-    (60, models.Disentangled(10, 128, (1, 1)), 15),
+    (512, models.Disentangled(10, 20, (1, 1)), 128),
+    (512, models.Disentangled(10, 20, (2, 1)), 64),
+    (64, models.Disentangled(10, 64, (1, 1)), 16),
+    (60, models.Disentangled(10, 128, (1, 1)), 4),
+    (512, models.Standard(10, 20, (1, 1), 30), 64),
     (64, models.Disentangled(10, 512, (1, 1)), 1),
     (7, models.Standard(3, 512, (1, 1), 8), 1),
     (512, models.Reduced(3, 512), 512),

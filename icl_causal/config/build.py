@@ -279,15 +279,17 @@ def sampler(
   The targets are those of the model: at the last position, or at every one.
   """
   law, S = prior(config), config.prior.S
-  every, batches = predicts_every(config, graph), sampling.sample_batch
+  every, one = predicts_every(config, graph), sampling.sample_prompt
   if graph.parents_TxK.ndim == 3:
-    batches = sampling.sample_latent_batch
+    one = sampling.sample_latent
+  several = jax.vmap(lambda key: one(key, graph, law, S, every))
+  if mesh is not None:  # the devices redraw rejected gammas independently
+    split = parallel.batch_sharding(mesh).spec
+    several = jax.shard_map(
+      several, mesh=mesh, in_specs=split, out_specs=split, check_vma=False
+    )
 
   def draw(key: jax.Array) -> Any:
-    batch = batches(key, graph, law, S, batch_size, every)
-    if mesh is None:
-      return batch
-    sharding = parallel.batch_sharding(mesh)
-    return jax.lax.with_sharding_constraint(batch, sharding)
+    return several(jax.random.split(key, batch_size))
 
   return draw

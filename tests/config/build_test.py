@@ -102,6 +102,7 @@ def test_fields_of_staged_heads(fields, message):
     build.graph(config)
 
   config = several_parents.get_config("half").unlock()
+  config.train.eval_every = 64
   _refuse(check, config, fields, message)
 
 
@@ -110,6 +111,7 @@ def test_fields_of_the_first_layer_phase():
   with config.unlocked():
     config.train.update(
       steps=256,
+      eval_every=128,
       optimizer="first_layer_phase",
       joint_steps=128,
       phase_steps=192,

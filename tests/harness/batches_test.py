@@ -41,6 +41,20 @@ def test_fewer_runs_at_once_if_memory_is_short(
   assert inputs.values["seed"].shape == (4,)
 
 
+def _on_eight_devices(script):
+  """Runs a script in a process with eight devices."""
+  eight = " --xla_force_host_platform_device_count=8"
+  done = subprocess.run(
+    [sys.executable, "-c", textwrap.dedent(script)],
+    cwd=pathlib.Path(__file__).parents[2],
+    env={**os.environ, "XLA_FLAGS": os.environ["XLA_FLAGS"] + eight},
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+  assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.slow
 def test_eight_devices_do_not_communicate_and_give_the_same_runs():
   """13 runs of 100 steps; only the order of sums differs."""
@@ -83,13 +97,36 @@ def test_eight_devices_do_not_communicate_and_give_the_same_runs():
       *results.values(),
     )
   """
-  eight = " --xla_force_host_platform_device_count=8"
-  done = subprocess.run(
-    [sys.executable, "-c", textwrap.dedent(script)],
-    cwd=pathlib.Path(__file__).parents[2],
-    env={**os.environ, "XLA_FLAGS": os.environ["XLA_FLAGS"] + eight},
-    capture_output=True,
-    text=True,
-    timeout=300,
-  )
-  assert done.returncode == 0, done.stderr
+  _on_eight_devices(script)
+
+
+@pytest.mark.slow
+def test_eight_devices_draw_the_prompts_of_one_without_communicating():
+  _on_eight_devices("""
+    import re
+    import jax
+    import numpy as np
+    from configs import latent
+    from configs import several_parents
+    from icl_causal import parallel
+    from icl_causal.config import build
+
+    for module, variant in ((several_parents, "half"), (latent, "lags")):
+      config = module.get_config(variant)
+      config.graph.T = 8
+      graph, key = build.graph(config), jax.random.key(0)
+      mesh = parallel.batch_mesh()
+      assert mesh.size == 8
+      one = jax.jit(build.sampler(config, graph, 16))(key)
+      draw = jax.jit(build.sampler(config, graph, 16, mesh))
+      draw = draw.lower(key).compile()
+      eight = draw(jax.device_put(key, parallel.replicated(mesh)))
+      assert len(eight.x_T.sharding.device_set) == 8
+      jax.tree.map(np.testing.assert_array_equal, one, eight)
+      text = draw.as_text()
+      assert "while" in text
+      collectives = re.findall(
+        r"all-\\w+|collective-\\w+|reduce-scatter", text
+      )
+      assert not collectives, collectives
+  """)

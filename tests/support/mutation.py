@@ -307,6 +307,12 @@ FAULTS = (
     "jnp.minimum((weight_N**2)",
   ),
   Fault(
+    "icl_causal/bayes", "fori_loop(0, num_states", "fori_loop(1, num_states"
+  ),
+  Fault(
+    "icl_causal/bayes", "maximum(log_largest, -50)", "maximum(log_largest, 0)"
+  ),
+  Fault(
     "icl_causal/config/build",
     "*(S, num_samples, config.prior.root_law),",
     "*(S, num_samples),",
