@@ -6,7 +6,9 @@ Parts: `step`, the parts of a training step at S = 10, T = 20, batch 1024;
 `sizes`, the same at other S and T; `batches`; `heads`, with one layer and two;
 `sweep`, 64 runs in one program and one after another; `edges`, the time from a
 cold start until every edge of a chain is recovered; `start`, the time of
-imports and of --help. The default is all parts, half an hour on two cores.
+imports and of --help; `tiers`, estimates of the hours that `experiments.verify`
+trains three seeds of each tier. The default is all parts, half an hour on two
+cores.
 
 The textbook version and the library run alternately in one process; the
 numbers are medians. The command writes metrics.jsonl with a row per comparison,

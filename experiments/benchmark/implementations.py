@@ -15,12 +15,11 @@ from jax import numpy as jnp
 from jax.sharding import Mesh
 import optax
 
+from configs import single_parent
 from experiments.benchmark import textbook
 from icl_causal import graphs
 from icl_causal import models
 from icl_causal import parallel
-from icl_causal import priors
-from icl_causal import sampling
 from icl_causal import training
 from icl_causal.analysis import recovery
 from icl_causal.config import build
@@ -96,16 +95,11 @@ def from_textbook(case: Case) -> Implementation:
 
 def from_library(case: Case) -> Implementation:
   """The library, on as many devices as `experiments.train` would use."""
-  graph, prior = graphs.chain(case.T), priors.dirichlet(ALPHA)
+  config: build.Config = single_parent.get_config("chain")
+  config.graph.T, config.prior.S, config.prior.alpha = case.T, case.S, ALPHA
   num = parallel.num_cores(case.batch_size, (), jax.device_count())
   mesh = parallel.batch_mesh(num)
-
-  def draw(key):
-    batch = sampling.sample_batch(key, graph, prior, case.S, case.batch_size)
-    return jax.lax.with_sharding_constraint(
-      batch, parallel.batch_sharding(mesh)
-    )
-
+  draw = build.sampler(config, build.graph(config), case.batch_size, mesh)
   model = _model(case)
   chunk_size = parallel.chunk_size(case.batch_size // num, model)
   return Implementation(draw, model, mesh, chunk_size)

@@ -15,6 +15,7 @@ from experiments.benchmark import cold_start
 from experiments.benchmark import implementations
 from experiments.benchmark import roofline
 from experiments.benchmark import tables
+from experiments.benchmark import tiers
 from experiments.benchmark.implementations import Case
 from experiments.harness import program
 from experiments.harness import traced
@@ -39,7 +40,7 @@ SMALL_CASES = {
   "batches": [Case(3, 6, 32)],
   "heads": [Case(3, 6, 16, (2, 1))],
 }
-PARTS = (*CASES, "sweep", "edges", "start")
+PARTS = (*CASES, "sweep", "edges", "start", "tiers")
 
 
 def measure(
@@ -74,6 +75,8 @@ def measure(
       result[part] = side_by_side(repeats, config, num_runs)
     elif part == "edges":
       result[part] = to_all_edges(repeats)
+    elif part == "tiers":
+      result[part] = tiers.hours(repeats, 1 if small else 3, small)
     else:
       result[part] = cold_start.start(repeats)
     if part == "sizes":

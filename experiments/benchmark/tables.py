@@ -6,7 +6,7 @@ import numpy as np
 
 # The parts in printed order. A part is a list of rows, or a dict of numbers.
 _ORDER = ("step", "sizes", "growth", "batches", "heads", "sweep", "edges")
-_ORDER += ("start",)
+_ORDER += ("start", "tiers")
 _NUMBERS = ("textbook_ms", "ours_ms", "times_faster", "limit_ms")
 _NUMBERS += ("times_limit", "MiB")
 _LINE = "{:<14}{:>4}{:>5}{:>7}{:>9}{:>11}{:>10}{:>14}{:>9}{:>8}{:>9}"
@@ -44,7 +44,7 @@ def table(result: dict) -> str:
     if isinstance(result[part], list):
       lines += ["", HEADER, *map(line, result[part])]
     else:
-      lines += ["", *(f"{k:<36}{v:.3g}" for k, v in result[part].items())]
+      lines += ["", *(f"{k:<35} {v:.3g}" for k, v in result[part].items())]
   return "\n".join(lines) + "\n"
 
 

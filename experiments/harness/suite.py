@@ -110,13 +110,23 @@ def train(
     missing = [run for run in batch if not runs.is_done(run.workdir)]
     if not missing:
       continue
-    names = _names_of(batch, runs_of)
+    names = names_of(batch, runs_of)
     print(f"training {len(missing)} runs: {names}", flush=True)
     if one_by_one(batch, jax.device_count()):
       for run in missing:
         _train_single(run, stop, keep, with_report=len(batch) == 1)
     else:
       loop.train_batch(batch, at_once, stop, keep)
+
+
+def names_of(batch: Sequence[Run], runs_of: dict[str, list[Run]]) -> str:
+  """The names of the experiments of a batch, with commas."""
+  chosen = {run.name for run in batch}
+  return ", ".join(
+    name
+    for name, group in runs_of.items()
+    if chosen & {run.name for run in group}
+  )
 
 
 def one_by_one(batch: Sequence[Run], num_devices: int) -> bool:
@@ -255,15 +265,6 @@ def _train_single(
       loop.train_single(run, distributed.this_process(), keep, stop)
   if with_report:
     report.write(run.workdir)
-
-
-def _names_of(batch: Sequence[Run], runs_of: dict[str, list[Run]]) -> str:
-  chosen = {run.name for run in batch}
-  return ", ".join(
-    name
-    for name, group in runs_of.items()
-    if chosen & {run.name for run in group}
-  )
 
 
 def _file(results: pathlib.Path, name: str) -> pathlib.Path:
