@@ -8,7 +8,7 @@ drawn from graph.seed.
 
 TIER quick (default): Adam with a cosine schedule from .1 to 0 and b2 = .99.
 Blocks of A2 and W start at half the identity (`beta0`). chain and manual take
-16384 steps of 512 prompts, two to three minutes on two cores. pairs and random
+16384 steps of 512 prompts, one to two minutes on two cores. pairs and random
 take a quarter of these steps, with weight decay .01; without it, some roots
 attend to a false parent. docs/recipes.md lists the recipes tried and their
 seeds.

@@ -2,7 +2,7 @@
 
     python -m experiments.figures --figure=2 --tier=quick
 
-Tier quick uses our recipes and takes about 15 minutes on two cores for all
+Tier quick uses our recipes and takes about ten minutes on two cores for all
 figures. Tier paper uses the authors' settings and takes hours. Runs are kept
 under runs/TIER, or --workdir; interrupted runs resume. Figures are written to
 results/TIER, or --results, with a line of JSON for the result of each run.

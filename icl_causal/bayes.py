@@ -147,8 +147,7 @@ def dirichlet_posterior(
     root_law: of the prior; the default is that of `priors.dirichlet`.
 
   Returns:
-    The estimate. Its effective sample size is the smaller of those of the draws
-    of the target's row and of the other rows.
+    The estimate. `effective` is the smaller one of the two kinds of draws.
 
   Raises:
     ValueError: if alpha is below its minimum, num_samples below 2, or the root
@@ -175,9 +174,7 @@ def dirichlet_posterior(
   def estimate(part: slice):
     log_weight = log_weight_NxM[part, part]
     weight_NxM = jnp.exp(log_weight - log_weight.max())
-    weight_N, weight_M = (
-      _normalise(weight_NxM.sum(axis=axis)) for axis in (1, 0)
-    )
+    weight_N, weight_M = (_normalise(weight_NxM.sum(axis=a)) for a in (1, 0))
     weighted_S = jnp.matmul(weight_M, target_MxS[part], precision="highest")
     mean_S = target_MxS[part].mean(axis=0)
     # A state of which every draw underflows keeps its edge posterior.

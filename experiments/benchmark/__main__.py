@@ -7,7 +7,7 @@ Parts: `step`, the parts of a training step at S = 10, T = 20, batch 1024;
 `sweep`, 64 runs in one program and one after another; `edges`, the time from a
 cold start until every edge of a chain is recovered; `start`, the time of
 imports and of --help; `tiers`, estimates of the hours that `experiments.verify`
-trains three seeds of each tier. The default is all parts, half an hour on two
+trains three seeds of each tier. The default is all parts, 40 minutes on two
 cores.
 
 The textbook version and the library run alternately in one process; the
