@@ -14,7 +14,6 @@ from experiments.harness import grid
 from experiments.harness import suite
 from experiments.harness.grid import Run
 
-_AT_ONCE = 8  # the default of `suite.train`
 _TIMED_STEPS = 8
 
 
@@ -55,7 +54,7 @@ def seconds(batch: Sequence[Run], repeats: int) -> float:
   def started():
     if one_by_one:
       return batches.single(batch[0])
-    return batches.stacked(batch, _AT_ONCE)
+    return batches.stacked(batch, suite.AT_ONCE)
 
   setup, trainer = _timed(started)
   again = _timed(started)[0] if one_by_one and len(batch) > 1 else 0.0

@@ -29,6 +29,8 @@ from icl_causal.report import run as report
 flags.disclaim_key_flags()  # flags defined here belong to the command
 
 NOTHING: Mapping[str, dict] = types.MappingProxyType({})
+# Runs side by side on a device.
+AT_ONCE = 8
 
 
 def define_flags(num_seeds: int):
@@ -89,7 +91,7 @@ def _test_seed(point: Mapping[str, int]) -> int:
 def train(
   runs_of: dict[str, list[Run]],
   stop: Callable[[], bool],
-  at_once: int = 8,
+  at_once: int = AT_ONCE,
   keep: int | None = None,
 ):
   """Trains the missing runs; runs of one program are trained side by side.
