@@ -24,6 +24,11 @@ def hours(
 
   As `experiments.verify` trains them from nothing: compiling, steps,
   evaluations and the exact posterior, but no checks of the theory and no files.
+
+  Args:
+    repeats: timings of a step and of an evaluation.
+    num_seeds: of each experiment.
+    small: whether the runs are shrunk, as with --smoke.
   """
   result = {}
   for tier in variants.TIERS:
