@@ -20,10 +20,12 @@ from jax import numpy as jnp
 from jax.scipy import special
 
 from icl_causal import checks
+from icl_causal import gammas
 from icl_causal import pools
 from icl_causal import priors
 from icl_causal import sampling
 from icl_causal import threefry
+from icl_causal import tokens
 from icl_causal.graphs import Graph
 from icl_causal.latent import graph_posterior as graph_posterior
 from icl_causal.latent import model_average as model_average
@@ -67,10 +69,8 @@ def edge_posterior(x_T: jax.Array, graph: Graph, alpha, S: int) -> jax.Array:
   """
   chex.assert_rank(list(graph), [2, 1])
   sampling.check_tokens(x_T, S, len(graph.parents_TxK))
-  rows_T = jax.vmap(lambda p_K: sampling.table_row(x_T, p_K, S))(
-    graph.parents_TxK
-  )
-  matches_T = rows_T == sampling.table_row(x_T, graph.target_K, S)
+  rows_T = tokens.table_row(x_T, graph.parents_TxK, S)
+  matches_T = rows_T == tokens.table_row(x_T, graph.target_K, S)
   counts_S = (jax.nn.one_hot(x_T, S) * matches_T[:, None]).sum(axis=0)
   return _normalise(counts_S + alpha)
 
@@ -292,9 +292,8 @@ def _posterior_rows(key, edges, alpha, num: int) -> jax.Array:
   """
   shape = (num, *edges.shape[1:])
   prior_key, edge_key = jax.random.split(key)
-  log_prior = priors.log_gamma_draws(
-    prior_key, alpha, math.prod(shape)
-  ).reshape(shape)
+  log_prior = gammas.log_draws(prior_key, alpha, math.prod(shape))
+  log_prior = log_prior.reshape(shape)
   draws = threefry.exponential(edge_key, num * len(edges))
   draws_NxT = draws.reshape(num, len(edges))
   from_edges = jnp.tensordot(draws_NxT, edges, axes=1, precision="highest")

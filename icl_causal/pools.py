@@ -19,6 +19,7 @@ from jax import numpy as jnp
 
 from icl_causal import graphs
 from icl_causal import sampling
+from icl_causal import tokens
 from icl_causal.graphs import Graph
 
 # The floor of a probability in a likelihood. It only decides between kernels
@@ -87,10 +88,8 @@ def explained(x_T, graph: Graph, kernels) -> tuple[jax.Array, jax.Array]:
   sampling.check_tokens(x_T, S, T)
   chex.assert_shape(kernels, (None, *(S + 1,) * K, S))
   laws_MxRxS = kernels.reshape(len(kernels), -1, S)
-  rows_T = jax.vmap(lambda p_K: sampling.table_row(x_T, p_K, S))(
-    graph.parents_TxK
-  )
-  target = sampling.table_row(x_T, graph.target_K, S)
+  rows_T = tokens.table_row(x_T, graph.parents_TxK, S)
+  target = tokens.table_row(x_T, graph.target_K, S)
   p_MxT = laws_MxRxS[:, rows_T, x_T]
   return laws_MxRxS[:, target], _log_probability(p_MxT, graph)
 

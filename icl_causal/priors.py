@@ -10,14 +10,14 @@ A prior is a function (key, S, K) -> kernel that draws one kernel.
 
 from collections.abc import Callable
 import functools
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import chex
 import jax
 from jax import numpy as jnp
 
 from icl_causal import checks
-from icl_causal import threefry
+from icl_causal import gammas
 
 Prior = Callable[[jax.Array, int, int], jax.Array]
 RootLaw = Literal["stationary", "uniform", "dirichlet"]
@@ -27,7 +27,31 @@ ROOT_LAWS: tuple[RootLaw, ...] = get_args(RootLaw)
 _MOST_UNROLLED = 16
 
 
-def dirichlet(alpha, root_law: RootLaw | None = None) -> Prior:
+class IndependentRows(NamedTuple):
+  """A prior of independent rows with one law, but for the row of a root.
+
+  A sampler may draw only the rows that a prompt visits (`sampling`).
+
+  Attributes:
+    draw_rows: maps (key, number of rows M, S) to rows, M x S.
+    root_law: as for `dirichlet`; `dirichlet` is the law of the other rows.
+  """
+
+  draw_rows: Callable[[jax.Array, int, int], jax.Array]
+  root_law: RootLaw | None = None
+
+  def __call__(self, key, S: int, K: int) -> jax.Array:
+    """Draws a kernel: a `Prior`."""
+    law = self.law_of_roots(K)
+    num_rows = (S + 1) ** K - (law != "dirichlet")
+    return _table(self.draw_rows(key, num_rows, S), law, S, K)
+
+  def law_of_roots(self, K: int) -> RootLaw:
+    """The root law for up to K parents."""
+    return self.root_law or default_root_law(K)
+
+
+def dirichlet(alpha, root_law: RootLaw | None = None) -> IndependentRows:
   """Independent Dirichlet(alpha * 1_S) rows, as in all the paper's experiments.
 
   Args:
@@ -40,7 +64,9 @@ def dirichlet(alpha, root_law: RootLaw | None = None) -> Prior:
   return floored_dirichlet(alpha, 0.0, root_law)
 
 
-def floored_dirichlet(alpha, gamma, root_law: RootLaw | None = None) -> Prior:
+def floored_dirichlet(
+  alpha, gamma, root_law: RootLaw | None = None
+) -> IndependentRows:
   """Rows (1 - gamma) * Dirichlet(alpha * 1_S) + gamma / S.
 
   Of the assumptions of the theory on the prior, it satisfies the lower bound
@@ -61,13 +87,10 @@ def floored_dirichlet(alpha, gamma, root_law: RootLaw | None = None) -> Prior:
     (gamma >= 0) & (gamma <= 1), f"gamma must be from 0 to 1, got {gamma}"
   )
 
-  def prior(key, S, K):
-    law = root_law or default_root_law(K)
-    num_rows = (S + 1) ** K - (law != "dirichlet")
-    rows_MxS = dirichlet_rows(key, alpha, num_rows, S)
-    return _table((1 - gamma) * rows_MxS + gamma / S, law, S, K)
+  def draw_rows(key, num_rows, S):
+    return (1 - gamma) * dirichlet_rows(key, alpha, num_rows, S) + gamma / S
 
-  return prior
+  return IndependentRows(draw_rows, root_law)
 
 
 def default_root_law(K: int) -> RootLaw:
@@ -202,37 +225,8 @@ def dirichlet_rows(key, alpha, num_rows: int, S: int) -> jax.Array:
 
   With a small alpha, entries underflow to exact zeros, never to 0/0.
   """
-  logits = log_gamma_draws(key, alpha, num_rows * S)
+  logits = gammas.log_draws(key, alpha, num_rows * S)
   return jax.nn.softmax(logits.reshape(num_rows, S))
-
-
-@functools.partial(jax.jit, static_argnames="num", inline=True)
-def log_gamma_draws(key, alpha, num: int) -> jax.Array:
-  """The logarithms of `num` exact draws from Gamma(alpha, 1).
-
-  Marsaglia and Tsang (2000): the cube of a shifted normal is a proposal for
-  shape alpha + 1, accepted with probability .95 or more; an exponential then
-  lowers the shape to alpha. Accepted proposals are i.i.d., so this takes the
-  first `num` accepted ones of slightly more than `num` proposals. If too few
-  are accepted (probability below 1e-4 for any `num`), it redraws all of them.
-  This is several times faster than one rejection loop per draw, which under
-  `vmap` runs until the slowest loop ends.
-  """
-  key, boost_key = jax.random.split(key)
-  num_proposals = num + num // 8 + 8
-
-  def propose(carry):
-    round_index, _, _ = carry
-    values, accepted = _gamma_proposals(
-      jax.random.fold_in(key, round_index), alpha + 1, num_proposals
-    )
-    slots = jnp.where(accepted, jnp.cumsum(accepted) - 1, num)
-    log_gamma = jnp.zeros(num).at[slots].set(values, mode="drop")
-    return round_index + 1, log_gamma, accepted.sum() >= num
-
-  start = (0, jnp.zeros(num), jnp.array(False))
-  _, log_gamma, _ = jax.lax.while_loop(lambda c: ~c[2], propose, start)
-  return log_gamma - threefry.exponential(boost_key, num) / alpha
 
 
 @functools.partial(jax.jit, inline=True)
@@ -324,18 +318,6 @@ def _table(rows_MxS, root_law: RootLaw, S: int, K: int) -> jax.Array:
       f"got {root_law!r}"
     )
   return rows_MxS.reshape((S + 1,) * K + (S,))
-
-
-def _gamma_proposals(key, shape, num: int):
-  """Logarithms of proposals for Gamma(shape, 1), and an acceptance mask."""
-  normal_key, accept_key = jax.random.split(key)
-  x = threefry.normal(normal_key, num)
-  log_u = -threefry.exponential(accept_key, num)
-  d = shape - 1 / 3
-  root = 1 + x / jnp.sqrt(9 * d)
-  log_v = 3 * jnp.log(jnp.maximum(root, 1e-30))
-  accepted = (root > 0) & (log_u < x**2 / 2 + d * (1 - root**3 + log_v))
-  return jnp.log(d) + log_v, accepted
 
 
 def _are_laws(rows_MxS) -> jax.Array:

@@ -11,6 +11,7 @@ from jax import numpy as jnp
 from icl_causal import graphs
 from icl_causal import priors
 from icl_causal import sampling
+from icl_causal import tokens
 from icl_causal.graphs import Graph
 
 
@@ -51,8 +52,8 @@ def edge_posterior(
   T = len(graph.parents_TxK)
   sampling.check_tokens(x_T, S, T)
   next_TxK = graphs.next_parents(graph)
-  rows_of = jax.vmap(lambda p_K: sampling.table_row(x_T, p_K, S))
-  seen_T, next_T = rows_of(graph.parents_TxK), rows_of(next_TxK)
+  seen_T = tokens.table_row(x_T, graph.parents_TxK, S)
+  next_T = tokens.table_row(x_T, next_TxK, S)
   matches_TxT = (next_T[:, None] == seen_T[None]) & jnp.tri(T, dtype=bool)
   counts_TxS = matches_TxT @ jax.nn.one_hot(x_T, S)
   is_uniform_T = jnp.append(graphs.is_query(graph)[1:], False)

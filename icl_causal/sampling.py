@@ -1,6 +1,5 @@
 """Sampling of prompts from a causal graph and a prior (Task 2.4)."""
 
-import functools
 from typing import NamedTuple
 
 import chex
@@ -11,9 +10,14 @@ import numpy as np
 
 from icl_causal import checks
 from icl_causal import graphs
+from icl_causal import tokens
 from icl_causal.graphs import Graph
+from icl_causal.priors import IndependentRows
 from icl_causal.priors import Prior
 
+# Rows of the table per token from which on a prompt draws the rows that it
+# visits. `experiments.benchmark --parts=parents` measures the gain.
+_MANY_ROWS = 3
 # Ends the message of a model with absolute positions.
 OTHER_LENGTHS = (
   ": this model has parameters for each position; models.Relative has none and "
@@ -84,11 +88,8 @@ def sample_prompt(
     S: number of states, at least 2.
     every: whether the prompt has a target at every position.
   """
-  kernel, token_key = _draw_kernel(key, graph, prior, S)
-  x_T = _draw_tokens(token_key, graph, kernel, graphs.is_query(graph))
-  if every:
-    return Prompt(x_T, next_laws(x_T, graph, kernel), kernel)
-  return Prompt(x_T, _target_law(x_T, graph, kernel), kernel)
+  _check(graph, S)
+  return _draw(key, graph, prior, S, graphs.is_query(graph), every)
 
 
 def sample_interventional(
@@ -113,6 +114,7 @@ def sample_interventional(
     share: the probability that a token is set; a number, or one for each
       position. Zeros and ones are a fixed mask.
   """
+  _check(graph, S)
   T = graph.parents_TxK.shape[0]
   share_T = jnp.broadcast_to(jnp.asarray(share, float), (T,))
   checks.require(
@@ -120,12 +122,10 @@ def sample_interventional(
     f"share must be from 0 to 1, got {share}",
   )
   set_key, prompt_key = jax.random.split(key)
-  kernel, token_key = _draw_kernel(prompt_key, graph, prior, S)
   is_query_T = graphs.is_query(graph)
   is_set_T = jax.random.bernoulli(set_key, share_T) & ~is_query_T
-  x_T = _draw_tokens(token_key, graph, kernel, is_query_T | is_set_T)
-  y_S = _target_law(x_T, graph, kernel)
-  return InterventionalPrompt(x_T, y_S, kernel, is_set_T)
+  prompt = _draw(prompt_key, graph, prior, S, is_query_T | is_set_T)
+  return InterventionalPrompt(*prompt, is_set_T)
 
 
 def sample_latent(
@@ -187,9 +187,7 @@ def next_laws(x_T, graph: Graph, kernel) -> jax.Array:
     kernel: (S+1,)*K + (S,).
   """
   S = kernel.shape[-1]
-  rows_T = jax.vmap(lambda parents_K: table_row(x_T, parents_K, S))(
-    graphs.next_parents(graph)
-  )
+  rows_T = tokens.table_row(x_T, graphs.next_parents(graph), S)
   y_TxS = kernel.reshape(-1, S)[rows_T]
   is_query_T = jnp.append(graphs.is_query(graph)[1:], False)
   return jnp.where(is_query_T[:, None], 1 / S, y_TxS)
@@ -221,23 +219,23 @@ def resample(key, prompts: Prompt, batch_size: int, num_prompts=None) -> Prompt:
   return jax.tree.map(lambda a: a[drawn_B], prompts)
 
 
-def check_tokens(tokens, S: int, T: int | None = None, hint: str = ""):
+def check_tokens(x_T, S: int, T: int | None = None, hint: str = ""):
   """Raises ValueError unless tokens are integers from 0 to S - 1.
 
   With T, there must be T of them. The values of traced tokens are not checked.
 
   Args:
-    tokens: of one prompt.
+    x_T: of one prompt.
     S: number of states.
     T: number of tokens, or None for any.
     hint: ends the message about another number of tokens.
   """
-  if T is not None and tokens.shape != (T,):
-    raise ValueError(f"expected {T} tokens, got shape {tokens.shape}{hint}")
-  if not jnp.issubdtype(tokens.dtype, jnp.integer):
-    raise ValueError(f"tokens must be integers, got {tokens.dtype}")
-  if not isinstance(tokens, core.Tracer):
-    values = np.asarray(tokens)
+  if T is not None and x_T.shape != (T,):
+    raise ValueError(f"expected {T} tokens, got shape {x_T.shape}{hint}")
+  if not jnp.issubdtype(x_T.dtype, jnp.integer):
+    raise ValueError(f"tokens must be integers, got {x_T.dtype}")
+  if not isinstance(x_T, core.Tracer):
+    values = np.asarray(x_T)
     outside = values[(values < 0) | (values >= S)]
     if outside.size:
       raise ValueError(
@@ -245,49 +243,56 @@ def check_tokens(tokens, S: int, T: int | None = None, hint: str = ""):
       )
 
 
-def table_row(x_T, parents_K, S: int) -> jax.Array:
-  """The index of the row of `kernel.reshape(-1, S)` for these parents.
-
-  The states of the parents are read from x_T; an absent parent has index S.
-  """
-  tokens_K = jnp.where(parents_K < 0, S, x_T[parents_K])
-  weights_K = (S + 1) ** jnp.arange(parents_K.shape[-1])[::-1]
-  return (tokens_K * weights_K).sum()
-
-
-def _draw_kernel(key, graph: Graph, prior: Prior, S: int):
-  """A kernel, and the key of the tokens."""
+def _check(graph: Graph, S: int):
   chex.assert_rank(list(graph), [2, 1])
   if S < 2:
     raise ValueError(f"S must be at least 2, got {S}")
-  K = graph.parents_TxK.shape[1]
+
+
+def _draw(
+  key, graph: Graph, prior: Prior, S: int, is_uniform_T, every: bool = False
+) -> Prompt:
+  """A prompt whose tokens are uniform on the states where `is_uniform_T`."""
+  T, K = graph.parents_TxK.shape
+  if (
+    isinstance(prior, IndependentRows)
+    and prior.law_of_roots(K) != "stationary"
+    and (S + 1) ** K >= _MANY_ROWS * T
+  ):
+    return _draw_visited(key, graph, prior, S, is_uniform_T, every)
   kernel_key, token_key = jax.random.split(key)
   kernel = prior(kernel_key, S, K)
   chex.assert_shape(kernel, (S + 1,) * K + (S,))
-  return kernel, token_key
+  x_T = tokens.along_graph(token_key, graph, kernel, is_uniform_T)
+  if every:
+    return Prompt(x_T, next_laws(x_T, graph, kernel), kernel)
+  y_S = kernel.reshape(-1, S)[tokens.table_row(x_T, graph.target_K, S)]
+  return Prompt(x_T, y_S, kernel)
 
 
-@functools.partial(jax.jit, inline=True)
-def _draw_tokens(key, graph: Graph, kernel, is_uniform_T) -> jax.Array:
-  """Tokens along the graph, uniform on the states where `is_uniform_T`."""
-  T, S = graph.parents_TxK.shape[0], kernel.shape[-1]
-  rows_MxS = kernel.reshape(-1, S)
-  uniform_S = jnp.full((1, S), 1 / S, kernel.dtype)
-  cdf_MxS = jnp.cumsum(jnp.concatenate([rows_MxS, uniform_S]), axis=1)
-  uniform_row = rows_MxS.shape[0]
-  u_T = jax.random.uniform(key, (T,))
+def _draw_visited(
+  key, graph: Graph, prior: IndependentRows, S: int, is_uniform_T, every: bool
+) -> Prompt:
+  """`_draw`, with the rows that the prompt visits drawn first.
 
-  def draw(seen_T, position):
-    i, parents_K, is_uniform, u = position
-    row = jnp.where(is_uniform, uniform_row, table_row(seen_T, parents_K, S))
-    token = (cdf_MxS[row] <= u * cdf_MxS[row, -1]).sum(dtype=jnp.int32)
-    return seen_T.at[i].set(token), None
-
-  positions = (jnp.arange(T), graph.parents_TxK, is_uniform_T, u_T)
-  return jax.lax.scan(draw, jnp.zeros(T, jnp.int32), positions)[0]
-
-
-def _target_law(x_T, graph: Graph, kernel) -> jax.Array:
-  """The law of s_{T+1} given its parents."""
-  S = kernel.shape[-1]
-  return kernel.reshape(-1, S)[table_row(x_T, graph.target_K, S)]
+  A prompt visits at most T + 1 rows. Each gets the next of T + 1 independent
+  draws when the first token visits it, so prompts have the same law. The other
+  rows of the kernel are drawn last: a compiled program that does not use the
+  kernel does not draw them.
+  """
+  T, K = graph.parents_TxK.shape
+  row_key, token_key, kernel_key = jax.random.split(key, 3)
+  parents_NxK = jnp.concatenate(
+    [graph.parents_TxK[:1], graphs.next_parents(graph)]
+  )
+  is_uniform_N = jnp.append(is_uniform_T, False)
+  if prior.law_of_roots(K) == "uniform":
+    is_uniform_N |= (parents_NxK < 0).all(axis=1)
+  rows_NxS = prior.draw_rows(row_key, T + 1, S)
+  x_N, laws_NxS, row_N = tokens.visiting(
+    token_key, parents_NxK, rows_NxS, is_uniform_N
+  )
+  kernel = prior(kernel_key, S, K)
+  rows_MxS = kernel.reshape(-1, S).at[row_N].set(laws_NxS, mode="drop")
+  y = laws_NxS[1:] if every else laws_NxS[-1]
+  return Prompt(x_N[:T], y, rows_MxS.reshape(kernel.shape))

@@ -5,51 +5,16 @@ import jax
 from jax import numpy as jnp
 import numpy as np
 import pytest
-from scipy import special
 from scipy import stats
 
 from icl_causal import graphs
 from icl_causal import priors
 from icl_causal.analysis import information
+from tests.support import laws
 
 
 def _draw(prior, key, S, K):
   return jax.jit(lambda key: prior(key, S, K))(key)
-
-
-def _assert_cdf(samples, cdf, grid):
-  """A Kolmogorov-Smirnov test; fails by chance once in 10^6 times.
-
-  By the Dvoretzky-Kiefer-Wolfowitz inequality. The grid must avoid points where
-  single precision accumulates mass, such as 1 - 10^-9.
-  """
-  empirical = np.searchsorted(np.sort(samples), grid, side="right")
-  gap = np.abs(empirical / len(samples) - cdf(grid)).max()
-  assert gap < np.sqrt(np.log(2e6) / (2 * len(samples)))
-
-
-def _log_gamma_cdf(x, alpha):
-  """P(log G <= x), with the leading term where exp(x) underflows."""
-  leading = np.exp(alpha * x - special.gammaln(alpha + 1))
-  return np.where(x < -30, leading, special.gammainc(alpha, np.exp(x)))
-
-
-@pytest.mark.parametrize("alpha", [0.01, 0.1, 1.0, 10.0])
-def test_log_gamma_law(alpha):
-  draws = jax.jit(priors.log_gamma_draws, static_argnums=2)(
-    jax.random.key(1), alpha, 200_000
-  )
-  grid = np.quantile(draws, np.linspace(0.001, 0.999, 999))
-  _assert_cdf(draws, lambda x: _log_gamma_cdf(x, alpha), grid)
-
-
-def test_log_gamma_law_of_few_draws():
-  keys = jax.random.split(jax.random.key(2), 100_000)
-  draws_Nx1 = jax.jit(
-    jax.vmap(lambda key: priors.log_gamma_draws(key, 0.1, 1))
-  )(keys)
-  grid = np.quantile(draws_Nx1, np.linspace(0.001, 0.999, 999))
-  _assert_cdf(draws_Nx1[:, 0], lambda x: _log_gamma_cdf(x, 0.1), grid)
 
 
 @pytest.mark.parametrize("alpha", [0.01, 0.1, 1.0, 10.0])
@@ -62,7 +27,7 @@ def test_dirichlet_marginal_and_moments(alpha):
   np.testing.assert_allclose(p_NxS.sum(1), 1, atol=1e-6)
   for s in range(S):
     cdf = stats.beta(alpha, (S - 1) * alpha).cdf
-    _assert_cdf(p_NxS[:, s], cdf, np.linspace(0.001, 0.999, 999))
+    laws.assert_cdf(p_NxS[:, s], cdf, np.linspace(0.001, 0.999, 999))
   for i in range(S):
     for j in range(S):
       product = p_NxS[:, i] * p_NxS[:, j]
@@ -168,7 +133,7 @@ def test_root_laws():
   drawn = priors.dirichlet(0.5, "dirichlet")
   roots = jax.jit(jax.vmap(lambda key: drawn(key, 2, 2)))(keys)
   cdf = stats.beta(0.5, 0.5).cdf
-  _assert_cdf(roots[:, 2, 2, 0], cdf, np.linspace(0.001, 0.999, 999))
+  laws.assert_cdf(roots[:, 2, 2, 0], cdf, np.linspace(0.001, 0.999, 999))
 
 
 def test_floored_dirichlet():

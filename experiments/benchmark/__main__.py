@@ -4,11 +4,12 @@
 
 Parts: `step`, the parts of a training step at S = 10, T = 20, batch 1024;
 `sizes`, the same at other S and T; `batches`; `heads`, with one layer and two;
-`sweep`, 64 runs in one program and one after another; `edges`, the time from a
-cold start until every edge of a chain is recovered; `start`, the time of
-imports and of --help; `tiers`, estimates of the hours that `experiments.verify`
-trains three seeds of each tier. The default is all parts, 40 minutes on two
-cores.
+`parents`, the sampling of 256 prompts whose tokens have several parents, with
+all rows of the kernel and with those that a prompt visits; `sweep`, 64 runs in
+one program and one after another; `edges`, the time from a cold start until
+every edge of a chain is recovered; `start`, the time of imports and of --help;
+`tiers`, estimates of the hours that `experiments.verify` trains three seeds of
+each tier. The default is all parts, 40 minutes on two cores.
 
 The textbook version and the library run alternately in one process; the
 numbers are medians. The command writes metrics.jsonl with a row per comparison,

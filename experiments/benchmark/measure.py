@@ -1,5 +1,6 @@
 """The measurements of the benchmark: its parts, and a function for each."""
 
+from collections.abc import Sequence
 import itertools
 import json
 import pathlib
@@ -19,7 +20,9 @@ from experiments.benchmark import tiers
 from experiments.benchmark.implementations import Case
 from experiments.harness import program
 from experiments.harness import traced
+from icl_causal import graphs
 from icl_causal import parallel
+from icl_causal import priors
 from icl_causal import runs
 from icl_causal.config import build
 from icl_causal.config import record
@@ -40,7 +43,9 @@ SMALL_CASES = {
   "batches": [Case(3, 6, 32)],
   "heads": [Case(3, 6, 16, (2, 1))],
 }
-PARTS = (*CASES, "sweep", "edges", "start", "tiers")
+# (S, parents of each token) of `parents`: T = 20, 256 prompts.
+PARENTS = ((3, 3), (10, 2), (5, 3), (10, 3))
+PARTS = (*CASES, "parents", "sweep", "edges", "start", "tiers")
 
 
 def measure(
@@ -70,6 +75,8 @@ def measure(
         print(tables.line(row), flush=True)
         runs.append_metrics(workdir, row)
         result[part].append(row)
+    elif part == "parents":
+      result[part] = several_parents(repeats, PARENTS[:1] if small else PARENTS)
     elif part == "sweep":
       config = many_graphs.get_config("rates")
       result[part] = side_by_side(repeats, config, num_runs)
@@ -121,6 +128,32 @@ def compare(
     "times_limit": float(ours_ms) / limit_ms,
     "MiB": memory.temp_size_in_bytes / 2**20,
   }
+
+
+def several_parents(
+  repeats: int, settings: Sequence[tuple[int, int]]
+) -> dict[str, float]:
+  """Milliseconds for 256 prompts of 20 tokens with several parents each.
+
+  With the whole kernel drawn first, as for any function as a prior, and with
+  the rows that a prompt visits alone, as for independent rows.
+
+  Args:
+    repeats: timings for each number.
+    settings: (S, number of parents), with at least three rows for each token.
+  """
+  result = {}
+  for S, K in settings:
+    prior = priors.dirichlet(implementations.ALPHA)
+    timers = [
+      implementations.sampling_timer(graphs.kgram(20, K), law, S, 256)
+      for law in (lambda *drawn, prior=prior: prior(*drawn), prior)
+    ]
+    ms = 1e3 * np.array([[timer() for timer in timers] for _ in range(repeats)])
+    name = f"S = {S}, {K} parents, {(S + 1) ** K} rows"
+    result[f"{name}: all"], result[f"{name}: visited"] = np.median(ms, axis=0)
+    result[f"{name}: times faster"] = np.median(ms[:, 0] / ms[:, 1])
+  return {name: float(value) for name, value in result.items()}
 
 
 def to_all_edges(repeats: int) -> dict[str, float]:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 # The parts in printed order. A part is a list of rows, or a dict of numbers.
-_ORDER = ("step", "sizes", "growth", "batches", "heads", "sweep", "edges")
-_ORDER += ("start", "tiers")
+_ORDER = ("step", "sizes", "growth", "batches", "heads")
+_ORDER += ("parents", "sweep", "edges", "start", "tiers")
 _NUMBERS = ("textbook_ms", "ours_ms", "times_faster", "limit_ms")
 _NUMBERS += ("times_limit", "MiB")
 _LINE = "{:<14}{:>4}{:>5}{:>7}{:>9}{:>11}{:>10}{:>14}{:>9}{:>8}{:>9}"

@@ -21,6 +21,7 @@ import numpy as np
 
 from icl_causal import graphs
 from icl_causal import sampling
+from icl_causal import tokens
 from icl_causal.analysis.guided import guided as guided
 from icl_causal.analysis.guided import pair_likelihood as pair_likelihood
 from icl_causal.graphs import Graph
@@ -306,10 +307,7 @@ def _enumerate(graph: Graph, rows_MxS, T: int, S: int):
   x_NxT = jnp.indices((S,) * T).reshape(T, -1).T
 
   def probability(x_T):
-    row_T = jax.vmap(lambda p_K: sampling.table_row(x_T, p_K, S))(
-      graph.parents_TxK
-    )
-    law_TxS = rows_MxS[row_T]
+    law_TxS = rows_MxS[tokens.table_row(x_T, graph.parents_TxK, S)]
     is_query = (graph.parents_TxK[-1] < 0).all()
     law_TxS = law_TxS.at[-1].set(jnp.where(is_query, 1 / S, law_TxS[-1]))
     return law_TxS[jnp.arange(T), x_T].prod()

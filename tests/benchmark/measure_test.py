@@ -25,3 +25,17 @@ def test_side_by_side_and_one_after_another():
   config.graph.T, config.prior.S, config.train.batch_size = 5, 2, 8
   speeds = measure.side_by_side(3, config, num_runs=3)
   assert min(speeds.values()) > 0
+
+
+def test_prompts_with_all_rows_and_with_visited_rows():
+  """The ratio is that of the two numbers before it."""
+  ms = measure.several_parents(1, [(2, 4), (10, 3)])
+  assert list(ms)[:3] == [
+    f"S = 2, 4 parents, 81 rows: {name}"
+    for name in ("all", "visited", "times faster")
+  ]
+  assert min(ms.values()) > 0
+  name = "S = 10, 3 parents, 1331 rows"
+  assert ms[f"{name}: times faster"] == pytest.approx(
+    ms[f"{name}: all"] / ms[f"{name}: visited"]
+  )

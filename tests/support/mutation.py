@@ -56,14 +56,30 @@ FAULTS = (
     "rows = [((i - 1) // 2, i - 1)",
     "rows = [(i // 2, i - 1)",
   ),
-  Fault("icl_causal/priors", "+ gamma / S, law", "+ gamma, law"),
+  Fault(
+    "icl_causal/priors", "num_rows, S) + gamma / S", "num_rows, S) + gamma"
+  ),
+  Fault("icl_causal/tokens", "(row_N == row, j", "(row_N >= row, j"),
+  Fault(
+    "icl_causal/tokens", "(is_uniform, N, first)", "(is_uniform, 0, first)"
+  ),
+  Fault("icl_causal/tokens", "(is_uniform, none, t", "(is_uniform, 0, t"),
+  Fault(
+    "icl_causal/sampling",
+    "is_uniform_N |= (parents",
+    "is_uniform_N &= (parents",
+    ("tokens",),
+  ),
+  Fault(
+    "icl_causal/sampling", ".at[row_N].set(", ".at[row_N].add(", ("tokens",)
+  ),
   Fault(
     "icl_causal/priors",
     "return table / jnp.maximum(total, 1)",
     "return table / jnp.maximum(total, 2)",
   ),
-  Fault("icl_causal/priors", "d = shape - 1 / 3", "d = shape + 1 / 3"),
-  Fault("icl_causal/priors", "num) / alpha", "num) / (alpha + 1)"),
+  Fault("icl_causal/gammas", "d = shape - 1 / 3", "d = shape + 1 / 3"),
+  Fault("icl_causal/gammas", "num) / alpha", "num) / (alpha + 1)"),
   Fault(
     "icl_causal/priors",
     "pi_SxS[n, :n], pi_SxS[:n, n]",
@@ -88,11 +104,12 @@ FAULTS = (
     "name in _LISTS",
   ),
   Fault("icl_causal/graphs", "return has_none_T & (", "return has_none_T | ("),
-  Fault("icl_causal/sampling", "shape[-1])[::-1]", "shape[-1])"),
+  Fault("icl_causal/tokens", "row * (S + 1) + t", "row * S + t", ("sampling",)),
   Fault(
-    "icl_causal/sampling",
-    "jnp.where(parents_K < 0, S",
-    "jnp.where(parents_K <= 0, S",
+    "icl_causal/tokens",
+    "jnp.where(parents_xK < 0, S",
+    "jnp.where(parents_xK <= 0, S",
+    ("sampling",),
   ),
   Fault(
     "icl_causal/bayes",
