@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 import pathlib
 import time
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -17,10 +18,24 @@ from experiments.harness.grid import Run
 _TIMED_STEPS = 8
 
 
+class Estimate(NamedTuple):
+  """Seconds of trainings.
+
+  Attributes:
+    total: all.
+    steps: those of the training steps alone.
+  """
+
+  total: float
+  steps: float
+
+
 def hours(
   repeats: int, num_seeds: int, small: bool = False
 ) -> dict[str, float]:
   """Hours of all trainings of each tier, and minutes of each experiment.
+
+  Also the share of the training steps in the hours.
 
   As `experiments.verify` trains them from nothing: compiling, steps,
   evaluations and the exact posterior, but no checks of the theory and no files.
@@ -37,18 +52,19 @@ def hours(
       for name in paper.EXPERIMENTS
     }
     every = [run for group in runs_of.values() for run in group]
-    total = 0.0
+    total = steps = 0.0
     for batch in grid.divide(every, largest=256):
       spent = seconds(batch, repeats)
       names = suite.names_of(batch, runs_of)
-      result[f"minutes of {tier}: {names}"] = spent / 60
-      total += spent
+      result[f"minutes of {tier}: {names}"] = spent.total / 60
+      total, steps = total + spent.total, steps + spent.steps
     result[f"hours of {tier}, all trainings"] = total / 3600
+    result[f"share of {tier}, training steps"] = steps / total
   return result
 
 
-def seconds(batch: Sequence[Run], repeats: int) -> float:
-  """The estimate for runs of one program, in seconds.
+def seconds(batch: Sequence[Run], repeats: int) -> Estimate:
+  """The estimate for runs of one program.
 
   A step and an evaluation take the median of `repeats` timings; what precedes
   the first step and what follows the last are timed once.
@@ -73,12 +89,12 @@ def seconds(batch: Sequence[Run], repeats: int) -> float:
       _timed(lambda s=state: trainer.evaluate(s, num_batches))[0]
     )
   end, _ = _timed(trainer.exact)
-  each = config.train.steps * np.median(steps[1:]) + end
-  each += (
-    config.train.steps / config.train.eval_every * np.median(evaluations[1:])
-  )
+  in_steps = config.train.steps * float(np.median(steps[1:]))
+  num_evaluations = config.train.steps / config.train.eval_every
+  each = in_steps + end + num_evaluations * float(np.median(evaluations[1:]))
   rounds = len(batch) if one_by_one else 1
-  return float(setup + (rounds - 1) * again + rounds * each)
+  total = setup + (rounds - 1) * again + rounds * each
+  return Estimate(total, rounds * in_steps)
 
 
 def _timed(function):

@@ -51,13 +51,16 @@ def test_the_estimate_is_that_of_the_whole_training(
   config.eval.update(test_size=2**12, batch_size=2**10)
   planned = [grid.run(config, {"seed": seed}, tmp_path) for seed in range(3)]
   training = 96 * 0.5 + 3 * 2 * 4 + 7
-  expected = 100 + 2 * 11 + 3 * training if one_by_one else 100 + training
-  assert tiers.seconds(planned, repeats=2) == expected
+  total = 100 + 2 * 11 + 3 * training if one_by_one else 100 + training
+  steps = 3 * 48 if one_by_one else 48
+  assert tiers.seconds(planned, repeats=2) == (total, steps)
 
 
 def test_every_experiment_of_every_tier_has_minutes(monkeypatch):
   monkeypatch.setattr(
-    tiers, "seconds", lambda batch, repeats: 36.0 * len(batch)
+    tiers,
+    "seconds",
+    lambda batch, repeats: tiers.Estimate(36.0 * len(batch), 9.0 * len(batch)),
   )
   found = tiers.hours(repeats=1, num_seeds=2)
   totals = {name: found.pop(name) for name in list(found) if "hours" in name}
@@ -68,5 +71,7 @@ def test_every_experiment_of_every_tier_has_minutes(monkeypatch):
       "hours of paper, all trainings": (9 + 20) * 2 / 100,
     }
   )
+  shares = [found.pop(name) for name in list(found) if "share" in name]
+  assert shares == pytest.approx([0.25, 0.25])
   assert sum(found.values()) == pytest.approx(2 * (9 + 20) * 2 * 0.6)
   assert any("standard chain" in name for name in found)
