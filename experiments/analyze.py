@@ -155,7 +155,7 @@ def measure(run: runs.Run, num_prompts: int):
 
 def attention(run: runs.Run):
   """A function of the parameters: layer 1 on test prompts, H x T x T."""
-  x_BxT = run.prompts(run.config.eval.batch_size).x_T
+  x_BxT = run.prompts(run.config.eval.batch_size, kernels=False).x_T
 
   @jax.jit
   def of_params(params):

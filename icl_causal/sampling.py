@@ -79,7 +79,8 @@ def sample_prompt(
 
   s_i ~ kernel[s_{p_1(i)}, .., s_{p_K(i)}], with index S for an absent parent. A
   last position without parents is the query, uniform on the states. Covers both
-  tasks of the paper, with one parent and with several.
+  tasks of the paper, with one parent and with several. A kernel with many rows
+  is drawn row by row, where the prompt visits it (`visits_rows`).
 
   Args:
     key: a typed key.
@@ -203,6 +204,19 @@ def sample_interventional_batch(
   )(keys_B)
 
 
+def visits_rows(prior: Prior, S: int, T: int, K: int) -> bool:
+  """Whether a prompt draws only the rows that it visits, not a whole kernel.
+
+  So it is for independent rows if the kernel has three or more for each token.
+  The law of prompts is the same.
+  """
+  return (
+    isinstance(prior, IndependentRows)
+    and prior.law_of_roots(K) != "stationary"
+    and (S + 1) ** K >= _MANY_ROWS * T
+  )
+
+
 def resample(key, prompts: Prompt, batch_size: int, num_prompts=None) -> Prompt:
   """`batch_size` prompts drawn with replacement from a fixed batch.
 
@@ -254,11 +268,8 @@ def _draw(
 ) -> Prompt:
   """A prompt whose tokens are uniform on the states where `is_uniform_T`."""
   T, K = graph.parents_TxK.shape
-  if (
-    isinstance(prior, IndependentRows)
-    and prior.law_of_roots(K) != "stationary"
-    and (S + 1) ** K >= _MANY_ROWS * T
-  ):
+  if visits_rows(prior, S, T, K):
+    assert isinstance(prior, IndependentRows)
     return _draw_visited(key, graph, prior, S, is_uniform_T, every)
   kernel_key, token_key = jax.random.split(key)
   kernel = prior(kernel_key, S, K)

@@ -1,5 +1,6 @@
 """Settings that every test runs under, made before jax is imported."""
 
+import gc
 import importlib.metadata
 import os
 import pathlib
@@ -16,6 +17,9 @@ _FLAGS = ["--xla_backend_optimization_level=0"]
 if importlib.metadata.version("jaxlib").startswith("0.10."):
   _FLAGS.append("--xla_cpu_use_fusion_emitters=false")
 os.environ.setdefault("XLA_FLAGS", " ".join(_FLAGS))
+
+# As commands set it (experiments/__init__.py).
+gc.set_threshold(100_000, 10, 10)
 
 import hypothesis
 import jax

@@ -35,10 +35,9 @@ def hours(
 ) -> dict[str, float]:
   """Hours of all trainings of each tier, and minutes of each experiment.
 
-  Also the share of the training steps in the hours.
-
   As `experiments.verify` trains them from nothing: compiling, steps,
   evaluations and the exact posterior, but no checks of the theory and no files.
+  Also the share of the steps in the hours.
 
   Args:
     repeats: timings of a step and of an evaluation.

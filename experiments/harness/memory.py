@@ -11,6 +11,7 @@ from jax import numpy as jnp
 from experiments.harness import program
 from experiments.harness.grid import Run
 from icl_causal import parallel
+from icl_causal import sampling
 from icl_causal.config import build
 from icl_causal.config.fields import ConfigError
 
@@ -39,10 +40,10 @@ def check(batch: Sequence[Run], at_once: int = 1):
 def needed(batch: Sequence[Run], at_once: int = 1) -> int:
   """An estimate of the largest arrays that exist at the same time.
 
-  These are the kernels of all prompts of a batch or of the test set, which are
-  drawn at once; the test sets; the laws of predictors, with a T x T matrix for
-  each prompt if they are at every position; the attention maps of an
-  evaluation; the states.
+  These are the kernels of all prompts of a batch or of the test set, or the
+  rows that the prompts visit, which are drawn at once; the test sets; the laws
+  of predictors, with a T x T matrix for each prompt if they are at every
+  position; the attention maps of an evaluation; the states.
 
   Args:
     batch: runs of one program.
@@ -55,12 +56,16 @@ def needed(batch: Sequence[Run], at_once: int = 1) -> int:
     lambda key: model.init(key, jnp.zeros(T, jnp.int32)), jax.random.key(0)
   )
   parameters = sum(leaf.size for leaf in jax.tree.leaves(shapes))
-  kernel = S * (S + 1) ** K
   train, evaluation = config.train, config.eval
-  drawn = max(train.batch_size, evaluation.test_size) * (_FACTORS * kernel + T)
+  kernel = rows = S * (S + 1) ** K
+  samples = evaluation.posterior_samples * kernel
+  if sampling.visits_rows(build.prior(config), S, T, K):
+    rows = S * (T + 1)
+    if build.is_dirichlet(config):  # the Bayes predictor is in closed form
+      samples = 0
+  drawn = max(train.batch_size, evaluation.test_size) * (_FACTORS * rows + T)
   chunk = parallel.chunk_size(evaluation.batch_size, model)
   maps = (chunk + program.NUM_SHOWN) * (model.map_entries + T * (S + T))
-  samples = evaluation.posterior_samples * kernel
   together = min(len(batch), at_once * jax.local_device_count())
   targets, baselines = S, 0
   if build.predicts_every(config, graph):

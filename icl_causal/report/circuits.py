@@ -87,7 +87,9 @@ def curves(run: runs.Run, steps: Sequence[int]) -> dict[str, list]:
   child_E = np.flatnonzero(parents_T >= 0)
   num = len(next(iter(run.snapshots.values())).prompts.get("law", ()))
   num = min(num, run.config.eval.test_size)
-  x_PxT = np.asarray(run.prompts(num).x_T) if num else np.zeros((0, 1), int)
+  x_PxT = np.zeros((0, 1), int)
+  if num:
+    x_PxT = np.asarray(run.prompts(num, kernels=False).x_T)
   found: dict[str, list] = {"parent": [], "matching": [], "by chance": []}
   for step in steps:
     snapshot = run.snapshots[step]

@@ -173,7 +173,7 @@ def _prompts(
   num = min(len(outputs[0]["law"]), room, run.config.eval.test_size)
   if num < 1:
     return None
-  test = run.prompts(num)
+  test = run.prompts(num, kernels=False)
 
   def stacked(name: str) -> np.ndarray:
     return np.stack([output[name][:num] for output in outputs])

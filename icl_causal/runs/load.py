@@ -78,10 +78,16 @@ class Run(NamedTuple):
     self.require("model")
     return _init(self.model)(streams.key(self.config.seed, "init"))
 
-  def prompts(self, num: int) -> Prompt:
-    """The first `num` prompts of the run's own test set."""
+  def prompts(self, num: int, kernels: bool = True) -> Prompt:
+    """The first `num` prompts of the run's own test set.
+
+    Args:
+      num: number of prompts.
+      kernels: if False, the field `kernel` is None. With many states and
+        parents, kernels are much larger than prompts.
+    """
     self.require("graph", "prior")
-    return _test_set(self.config, self.graph, num)
+    return _test_set(self.config, self.graph, num, kernels)
 
   def apply(self, params, x_BxT) -> tuple[jax.Array, dict]:
     """The model on a batch of prompts: (f_BxS, out)."""
@@ -271,13 +277,18 @@ def _init(model) -> Callable:
   return init
 
 
-def _test_set(config, graph: Graph, num: int) -> Prompt:
+def _test_set(config, graph: Graph, num: int, kernels: bool) -> Prompt:
   """The first `num` test prompts; prompt n depends on its own key only."""
   if not 1 <= num <= config.eval.test_size:
     raise ValueError(
       f"the test set has {config.eval.test_size} prompts, got num = {num}"
     )
-  draw = build.sampler(config, graph, num)
+  sample = build.sampler(config, graph, num)
+
+  def draw(key):
+    drawn = sample(key)
+    return drawn if kernels else drawn._replace(kernel=None)
+
   return jax.jit(draw)(streams.key(config.eval.seed, "test"))
 
 

@@ -7,17 +7,19 @@ import sys
 
 import pytest
 
+from configs import several_parents
 from configs import single_parent
 from experiments.harness import grid
 from experiments.harness import memory
 from icl_causal import config as configs
+from icl_causal import sampling
 from icl_causal.config import build
 
 ROOT = pathlib.Path(__file__).parents[2]
 PEAK = """
 import pathlib
 import jax
-from configs import latent, single_parent
+from configs import latent, several_parents, single_parent
 from experiments.harness import batches, grid, memory
 from icl_causal import config as configs
 from icl_causal.config import build
@@ -36,8 +38,8 @@ print(memory.needed([run] * NUM), used() - before)
 """
 
 
-def _run(**changes):
-  config = configs.load(single_parent, "chain", **changes)
+def _run(module=single_parent, variant="chain", **changes):
+  config = configs.load(module, variant, **changes)
   return grid.Run(config, build.graph(config), {}, pathlib.Path("none"))
 
 
@@ -57,6 +59,19 @@ def test_too_large_is_refused_with_the_estimate(changes, monkeypatch):
   memory.check([_run()])
 
 
+def test_rows_that_no_prompt_visits_need_no_memory(monkeypatch):
+  """With 50 states and four parents, a kernel has 6.8 million rows."""
+  changes = {"graph.k": 4, "prior.S": 50, "model.heads": (4, 1)}
+  run = _run(several_parents, "bigram", **changes)
+  monkeypatch.setattr(memory, "available", lambda: 2**33)
+  memory.check([run])
+  run.config.prior.root_law = "uniform"
+  memory.check([run])
+  monkeypatch.setattr(sampling, "visits_rows", lambda *arguments: False)
+  with pytest.raises(configs.ConfigError, match="GiB of memory, and there are"):
+    memory.check([run])
+
+
 @pytest.mark.parametrize("name", ["train.batch_size", "train.steps", "prior.S"])
 def test_numbers_of_more_than_31_bits_are_refused(name):
   with pytest.raises(configs.ConfigError, match=r"below 2\*\*31"):
@@ -71,6 +86,16 @@ def test_numbers_of_more_than_31_bits_are_refused(name):
     (
       'single_parent, "chain"',
       {"graph.T": 1500, "prior.S": 3, "eval.test_size": 64},
+      1,
+    ),
+    (
+      'several_parents, "bigram"',
+      {
+        "graph.k": 3,
+        "prior.S": 10,
+        "model.heads": (3, 1),
+        "eval.test_size": 2**15,
+      },
       1,
     ),
     (

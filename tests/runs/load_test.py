@@ -161,6 +161,9 @@ def test_prompts_are_the_first_of_the_test_set(trained):
     np.testing.assert_array_equal(prompts.x_T, test.x_NxT[:num])
     np.testing.assert_allclose(prompts.y_S, test.y_NxS[:num], atol=1e-6)
     assert prompts.kernel.shape == (num, 4, 3)
+    without = run.prompts(num, kernels=False)
+    assert without.kernel is None
+    np.testing.assert_array_equal(without.x_T, prompts.x_T)
   for num in (0, 65):
     with pytest.raises(ValueError, match=f"has 64 prompts, got num = {num}"):
       run.prompts(num)
@@ -305,6 +308,8 @@ def test_an_invalid_config_is_refused_in_one_line(tmp_path, copy):
 
 
 def test_opening_compiles_nothing(trained):
+  """But for copies of arrays to the device, once in a process."""
+  runs.load(trained.workdir)
   compiled = []
   jax.monitoring.register_event_duration_secs_listener(
     lambda event, duration, **_: compiled.append(event)

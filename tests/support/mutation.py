@@ -59,6 +59,12 @@ FAULTS = (
   Fault(
     "icl_causal/priors", "num_rows, S) + gamma / S", "num_rows, S) + gamma"
   ),
+  Fault(
+    "experiments/harness/memory",
+    "rows = S * (T + 1)",
+    "rows = 0",
+    ("harness/memory",),
+  ),
   Fault("icl_causal/tokens", "(row_N == row, j", "(row_N >= row, j"),
   Fault(
     "icl_causal/tokens", "(is_uniform, N, first)", "(is_uniform, 0, first)"
