@@ -9,7 +9,7 @@ all rows of the kernel and with those that a prompt visits; `sweep`, 64 runs in
 one program and one after another; `edges`, the time from a cold start until
 every edge of a chain is recovered; `start`, the time of imports and of --help;
 `tiers`, estimates of the hours that `experiments.verify` trains three seeds of
-each tier. The default is all parts, 40 minutes on two cores.
+each tier. The default is all parts, half an hour on two cores.
 
 The textbook version and the library run alternately in one process; the
 numbers are medians. The command writes metrics.jsonl with a row per comparison,

@@ -183,7 +183,8 @@ def side_by_side(
   The runs differ in their seeds and take 8 steps each, already compiled. One
   after another: on one core, and on all cores as in `experiments.train`, which
   splits each batch over them. Side by side: one program for all runs, as in
-  `experiments.sweep`.
+  `experiments.sweep`. XLA lets other cores help the one core, but this saves no
+  time: a process that is bound to one core takes as long.
   """
   config = config.copy_and_resolve_references()
   config.train.eval_every = 8
